@@ -1,0 +1,326 @@
+"""A training problem as a function of one flat parameter vector: value, gradient, Hessian product.
+
+f(w) = (1/N) Σ_i loss(model(x_i; w), y_i). Batches are summed, and N divides once at the end, so that a
+short last batch counts for what it is.
+"""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_leaves, tree_map
+
+from landscape.aliases import Batch, Matvec, Vector
+from landscape.errors import InputError, illegal
+from landscape.kernels import twice_differentiable
+from landscape.losses import sums_over_batch
+
+Buffers = Mapping[str, Tensor]
+_PROBE_ROWS = 16
+
+
+class Evaluation(NamedTuple):
+    """Mean loss and accuracy (a fraction; NaN where the loss has no notion of a hit)."""
+
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A model, a loss that SUMS over its batch, and batches in a fixed order.
+
+    batches: a list of (inputs, targets), or anything that can be iterated again and again with equal data
+    (a `DataLoader` with `shuffle=False`). Inputs are a tensor, a tuple (positional arguments) or a dict
+    (keyword arguments). batch_norm: "running" uses the stored statistics (eval mode), "batch" those of
+    each batch. The model is copied: the caller's model, mode, buffers and gradients are never touched.
+    Frozen parameters (`requires_grad=False`) stay fixed; tied ones count once.
+
+    Raises `InputError` when two passes over the batches differ, when two evaluations of the same batch
+    differ (dropout that eval mode does not switch off), or when the loss averages instead of summing.
+    """
+
+    model: nn.Module
+    loss: Callable[[Any, Any], Tensor]
+    batches: Iterable[Batch]
+    batch_norm: str = "running"
+    size: int = field(init=False)
+    weights: Vector = field(init=False, repr=False)
+    _shapes: dict[str, torch.Size] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.batch_norm not in ("running", "batch"):
+            raise illegal("batch_norm", self.batch_norm, "running or batch", "See Problem's documentation.")
+        model = copy.deepcopy(self.model).eval().requires_grad_(False)
+        free = {k: p for k, p in self.model.named_parameters() if p.requires_grad}
+        if not free:
+            raise InputError("the model has no trainable parameters. Call requires_grad_(True) on those to analyse.")
+        kinds = {(p.dtype, p.device) for p in free.values()}
+        if len(kinds) > 1:
+            raise InputError(f"the model's parameters differ in dtype or device ({kinds}). Convert the model to one.")
+        if self.batch_norm == "batch":
+            for module in _batch_norms(model):
+                module.train()
+                module.track_running_stats = False
+        weights = torch.cat([p.detach().reshape(-1) for p in free.values()]).clone()
+        self._set(model=model, weights=weights, _shapes={k: p.shape for k, p in free.items()})
+        self._set(size=_count_twice(self.batches, self._terms))
+        self._probe_evaluation()
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    # -- the functions of w ------------------------------------------------------------------------
+
+    def value(self, w: Vector, buffers: Buffers | None = None) -> float:
+        """f(w), the mean loss; `buffers` replaces buffers of the model by name (see `recomputed_buffers`)."""
+        return self.evaluate(w, buffers).loss
+
+    def evaluate(self, w: Vector, buffers: Buffers | None = None) -> Evaluation:
+        """f(w) and the accuracy in one pass over the data."""
+        hits_of = getattr(self.loss, "hits", None)
+        total = torch.zeros((), dtype=torch.float64, device=w.device)
+        hits = torch.zeros((), dtype=torch.float64, device=w.device)
+        parameters = {**self.named(w), **(buffers or {})}
+        with torch.no_grad(), twice_differentiable(self.model):
+            for inputs, targets in self._passes(w):
+                outputs = self._outputs(parameters, inputs)
+                total += self.loss(outputs, targets)
+                if hits_of is not None:
+                    hits += hits_of(outputs, targets)
+        loss, accuracy = torch.stack([total, hits]).div(self.size).tolist()
+        return Evaluation(loss, accuracy if hits_of is not None else float("nan"))
+
+    def gradient(self, w: Vector) -> Vector:
+        """∇f(w), of the length of w."""
+        return self.value_and_gradient(w)[1]
+
+    def value_and_gradient(self, w: Vector) -> tuple[float, Vector]:
+        """f(w) and ∇f(w) in one pass over the data."""
+        total = torch.zeros((), dtype=torch.float64, device=w.device)
+        gradient = torch.zeros_like(w)
+        for loss, leaf in self._batch_losses(w):
+            gradient += torch.autograd.grad(loss, leaf, materialize_grads=True)[0]
+            total += loss.detach()
+        return (total / self.size).item(), gradient.div_(self.size)
+
+    def hessian(self, w: Vector) -> Matvec:
+        """v ↦ ∇²f(w)·v, exact (double backward), one pass over the data per product."""
+
+        def product(v: Vector) -> Vector:
+            result = torch.zeros_like(w)
+            for loss, leaf in self._batch_losses(w):
+                result += _second_derivative(loss, leaf, v)
+            return result.div_(self.size)
+
+        return product
+
+    def rayleigh_by_group(self, w: Vector, vectors: Tensor, groups: int = 32) -> tuple[Tensor, Tensor]:
+        """vᵀH_b v for each row v of `vectors` (k, n) and each of about `groups` disjoint groups b of examples.
+
+        Returns (counts, quotients) of shapes (B,) and (k, B), float64 on the CPU; H_b is the mean over
+        group b, so quotients @ counts / N is the Rayleigh quotient of H. With batch_norm="batch" the groups
+        are the batches themselves, because a part of a batch would be normalised differently.
+        """
+        per_group = 0 if self.batch_norm == "batch" else max(1, self.size // groups)
+        counts: list[int] = []
+        columns: list[Tensor] = []
+        for inputs, targets in self._passes(w):
+            for part in _split((inputs, targets), per_group):
+                counts.append(self._terms(part))
+                with twice_differentiable(self.model):
+                    loss, leaf = self._loss_at_leaf(w, part)
+                    gradient = torch.autograd.grad(loss, leaf, create_graph=True, materialize_grads=True)[0]
+                    products = [_derivative(gradient, leaf, v) for v in vectors]
+                columns.append(torch.stack([(v * hv).sum() for v, hv in zip(vectors, products, strict=True)]))
+        weights = torch.tensor(counts, dtype=torch.float64)
+        sums = torch.stack(columns, 1).double().cpu()
+        return weights[weights > 0], sums[:, weights > 0] / weights[weights > 0]
+
+    # -- batch norm --------------------------------------------------------------------------------
+
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether the model has batch-norm layers with running statistics."""
+        return any(m.running_mean is not None for m in _batch_norms(self.model))
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Copies of the model's floating-point buffers (batch-norm statistics, mostly), by name."""
+        return {k: b.clone() for k, b in self.model.named_buffers() if b.is_floating_point()}
+
+    def recomputed_buffers(self, w: Vector, examples: int | None = None) -> dict[str, Tensor]:
+        """Batch-norm statistics at w: batch means and variances over this problem's data, weighted by size.
+
+        The rule of `torch.optim.swa_utils.update_bn`, except that a short last batch weighs less. Only the
+        first `examples` are used when that is given.
+        """
+        norms = [m for m in _batch_norms(self.model) if m.running_mean is not None]
+        buffers = {k: b.clone() for k, b in self.model.named_buffers()}
+        saved = [(m, m.training, m.momentum) for m in norms]
+        parameters, seen = self.named(w), 0
+        try:
+            with torch.no_grad(), twice_differentiable(self.model):
+                for batch in self._passes(w):
+                    inputs, targets = batch if examples is None else _first(batch, examples - seen)
+                    count = self._rows(targets)
+                    seen += count
+                    for module in norms:
+                        module.train()
+                        module.momentum = count / seen
+                    self._outputs({**parameters, **buffers}, inputs)
+                    if examples is not None and seen >= examples:
+                        break
+        finally:
+            for module, training, momentum in saved:
+                module.train(training)
+                module.momentum = momentum
+        return {k: b for k, b in buffers.items() if b.is_floating_point()}
+
+    # -- inner workings ----------------------------------------------------------------------------
+
+    def named(self, w: Vector) -> dict[str, Tensor]:
+        """The flat vector as parameters by name: views of w, in the order of `model.named_parameters()`."""
+        if w.shape != self.weights.shape:
+            raise illegal("w", tuple(w.shape), f"a vector of {self.weights.numel()} parameters", "See `weights`.")
+        pieces = w.split([shape.numel() for shape in self._shapes.values()])
+        return {k: piece.view(shape) for (k, shape), piece in zip(self._shapes.items(), pieces, strict=True)}
+
+    def _outputs(self, parameters: Mapping[str, Tensor], inputs: Any) -> Any:
+        if isinstance(inputs, Mapping):
+            return functional_call(self.model, dict(parameters), (), dict(inputs))
+        return functional_call(self.model, dict(parameters), inputs if isinstance(inputs, tuple) else (inputs,))
+
+    def _loss_at_leaf(self, w: Vector, batch: Batch) -> tuple[Tensor, Tensor]:
+        leaf = w.detach().requires_grad_(True)
+        return self.loss(self._outputs(self.named(leaf), batch[0]), batch[1]), leaf
+
+    def _batch_losses(self, w: Vector) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in self._passes(w):
+            with twice_differentiable(self.model), torch.enable_grad():
+                loss, leaf = self._loss_at_leaf(w, batch)
+                yield loss, leaf
+
+    def _passes(self, w: Vector) -> Iterator[Batch]:
+        def place(x: Any) -> Any:
+            if not isinstance(x, Tensor):
+                return x
+            return x.to(w.device, w.dtype) if x.is_floating_point() else x.to(w.device)
+
+        for inputs, targets in self.batches:
+            yield tree_map(place, inputs), tree_map(place, targets)
+
+    def _terms(self, batch: Batch) -> int:
+        count = getattr(self.loss, "count", None)
+        return int(count(batch[1])) if count is not None else self._rows(batch[1])
+
+    @staticmethod
+    def _rows(tree: Any) -> int:
+        return next(len(leaf) for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
+
+    def _probe_evaluation(self) -> None:
+        inputs, targets = _first(next(iter(self._passes(self.weights))), _PROBE_ROWS)
+        with torch.no_grad(), twice_differentiable(self.model):
+            parameters = self.named(self.weights)
+            outputs = self._outputs(parameters, inputs)
+            first, again = (self.loss(o, targets) for o in (outputs, self._outputs(parameters, inputs)))
+        if first.dim() != 0:
+            raise illegal("loss(outputs, targets)", f"shape {tuple(first.shape)}", "a scalar", "Sum over the batch.")
+        if not torch.allclose(first, again, rtol=1e-4, atol=1e-12, equal_nan=True):
+            raise InputError(
+                f"the model gives different losses for the same weights and data ({first.item():.6g}, then "
+                f"{again.item():.6g}): something random stays on in eval mode. Use nn.Dropout, not F.dropout(x)."
+            )
+        plain = isinstance(outputs, Tensor) and isinstance(targets, Tensor)
+        if plain and not sums_over_batch(self.loss, outputs, targets):
+            raise InputError('the loss averages over its batch: it must sum (reduction="sum"); Problem divides by N.')
+
+    def conditions(self) -> dict[str, Any]:
+        """Where and on what this problem is measured, for the results' records."""
+        w = self.weights
+        device = torch.cuda.get_device_name(w.device) if w.device.type == "cuda" else w.device.type
+        return {
+            "examples": self.size, "parameters": w.numel(), "dtype": str(w.dtype).removeprefix("torch."),
+            "device": device, "threads": torch.get_num_threads(), "batch_norm": self.batch_norm,
+            "loss": getattr(self.loss, "name", getattr(self.loss, "__name__", type(self.loss).__name__)),
+            "torch": torch.__version__,
+        }  # fmt: skip
+
+
+def _derivative(gradient: Tensor, leaf: Tensor, v: Tensor) -> Tensor:
+    if not gradient.requires_grad:
+        return torch.zeros_like(leaf)
+    return torch.autograd.grad(gradient, leaf, v, retain_graph=True, materialize_grads=True)[0]
+
+
+def _second_derivative(loss: Tensor, leaf: Tensor, v: Tensor) -> Tensor:
+    gradient = torch.autograd.grad(loss, leaf, create_graph=True, materialize_grads=True)[0]
+    return _derivative(gradient, leaf, v)
+
+
+def _batch_norms(model: nn.Module) -> list[_BatchNorm]:
+    return [m for m in model.modules() if isinstance(m, _BatchNorm)]
+
+
+def _first(batch: Batch, rows: int) -> Batch:
+    return next(_split(batch, max(rows, 1)))
+
+
+def _split(batch: Batch, rows: int) -> Iterator[Batch]:
+    """Consecutive parts of a batch with at most `rows` examples each; 0 keeps it whole."""
+    total = Problem._rows(batch[1])
+    rows = rows or total
+
+    def sliced(x: Any, start: int) -> Any:
+        return x[start : start + rows] if isinstance(x, Tensor) and x.dim() and len(x) == total else x
+
+    for start in range(0, total, rows):
+        yield tree_map(lambda x, s=start: sliced(x, s), batch)
+
+
+def _count_twice(batches: Iterable[Batch], terms: Callable[[Batch], int]) -> int:
+    """N, after comparing two passes over the data tensor by tensor (a list in memory cannot change)."""
+    fixed = isinstance(batches, list | tuple)
+    size, first = 0, []
+    for number, batch in enumerate(batches):
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            raise InputError(f"batch {number} is not a pair (inputs, targets). Wrap the data source to give pairs.")
+        size += terms((batch[0], batch[1]))
+        first.append([] if fixed else [_fingerprint(leaf) for leaf in tree_leaves(tuple(batch))])
+    if size == 0:
+        raise InputError("the data source gives no examples. Check the data set and its filters.")
+    if fixed:
+        return size
+    second = -1
+    for second, batch in enumerate(batches):
+        now = [_fingerprint(leaf) for leaf in tree_leaves(tuple(batch))]
+        if second >= len(first) or len(now) != len(first[second]) or not all(map(_same, now, first[second])):
+            raise InputError(
+                f"the data source gives different data at two passes (batch {second}). "
+                "Switch off shuffling and augmentation: every evaluation must see the same examples."
+            )
+    if second + 1 != len(first):
+        raise InputError(
+            f"the data source gave {len(first)} batches at the first pass and {second + 1} at the second. "
+            "Pass a list or a DataLoader, not a generator."
+        )
+    return size
+
+
+def _fingerprint(leaf: Any) -> Any:
+    """A tensor's contents in brief: its shape, and two sums, one of which every change of order moves."""
+    if not isinstance(leaf, Tensor):
+        return leaf
+    flat = leaf.detach().reshape(-1).double()
+    ramp = torch.arange(1, flat.numel() + 1, device=flat.device, dtype=torch.float64)
+    return leaf.shape, flat.sum().item(), (flat * ramp.remainder(8191)).sum().item()
+
+
+def _same(a: Any, b: Any) -> bool:
+    same = a == b
+    return bool(same) or (a != a and b != b) or (isinstance(a, tuple) and str(a) == str(b))

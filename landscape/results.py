@@ -1,0 +1,188 @@
+"""What was found: one frozen record per outcome, saved to and loaded from one sealed file, without torch."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from landscape.errors import InputError
+from landscape.fields import Spec
+from landscape.files import read_bytes, seal, unseal, write_atomically
+from landscape.spec import HessianSpec, LineSpec, PlaneSpec, RandomPlaneSpec, SharpnessSpec, TraceSpec
+
+FORMAT = 1
+_KINDS: dict[str, type["Result"]] = {}
+_SPECS: dict[str, type[Spec]] = {
+    cls.__name__: cls for cls in (HessianSpec, LineSpec, PlaneSpec, RandomPlaneSpec, SharpnessSpec, TraceSpec)
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """Base of all results.
+
+    conditions: where it was measured — examples N, parameters n, dtype, device, threads, batch-norm policy,
+    loss and accuracy at the weights. provenance: what `save` was told — checkpoint and its hash, data and
+    its hash, versions, command, time.
+    """
+
+    kind: ClassVar[str] = ""
+    seconds: float = 0.0
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __init_subclass__(cls) -> None:
+        if cls.kind:
+            _KINDS[cls.kind] = cls
+
+    def to_record(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """The record as JSON-able values and named arrays."""
+        record: dict[str, Any] = {"kind": self.kind, "format": FORMAT}
+        arrays: dict[str, np.ndarray] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, np.ndarray):
+                arrays[item.name] = value
+            elif isinstance(value, Spec):
+                record[item.name] = {"spec": type(value).__name__, **value.to_dict()}
+            else:
+                record[item.name] = value
+        return record, arrays
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
+        names = {item.name for item in fields(cls)}
+        values = {k: v for k, v in record.items() if k in names} | {k: v for k, v in arrays.items() if k in names}
+        if isinstance(spec := values.get("spec"), Mapping):
+            spec = dict(spec)
+            values["spec"] = _SPECS[spec.pop("spec")].from_dict(spec)
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class HessianResult(Result):
+    """Eigenpairs of the Hessian of the mean loss, largest first (or by magnitude, or smallest first).
+
+    eigenvalues: (k,). residuals: (k,) ‖Hv − λv‖₂, so that an eigenvalue of H lies within residual of λ.
+    sampling_errors: (k,) standard error of vᵀHv from the examples being a sample (NaN when not asked or
+    with a single batch). converged: (k,) residual ≤ tolerance·scale, where scale ≈ max|λ|.
+    vectors: (k, n) orthonormal rows, or (0, 0) when not kept.
+    """
+
+    kind: ClassVar[str] = "hessian"
+    spec: HessianSpec
+    eigenvalues: np.ndarray
+    residuals: np.ndarray
+    sampling_errors: np.ndarray
+    converged: np.ndarray
+    scale: float
+    matvecs: int
+    restarts: int
+    vectors: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraceResult(Result):
+    """Hutchinson's estimate of tr H with its standard error; samples: (probes,) the quadratic forms."""
+
+    kind: ClassVar[str] = "trace"
+    spec: TraceSpec
+    trace: float
+    standard_error: float
+    converged: bool
+    matvecs: int
+    samples: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharpnessResult(Result):
+    """Keskar's ε-sharpness in percent. Arrays have axes (space, ε) or (space, ε, trial), in the spec's order.
+
+    sharpness: mean over trials; deviation: sample standard deviation over trials (NaN for one trial).
+    Certificates per maximisation: values = φ; maxima = best loss; active = share of coordinates at a bound;
+    projected_gradient = ‖P(z + ∇f) − z‖∞ relative to the half-widths (0 at a stationary point of the box);
+    spread = best minus worst over restarts, in loss; probe = best loss of the random-corner and
+    sign-gradient-corner probes, which maxima never fall below.
+    """
+
+    kind: ClassVar[str] = "sharpness"
+    spec: SharpnessSpec
+    loss: float
+    sharpness: np.ndarray
+    deviation: np.ndarray
+    values: np.ndarray
+    maxima: np.ndarray
+    active: np.ndarray
+    projected_gradient: np.ndarray
+    spread: np.ndarray
+    probe: np.ndarray
+    evaluations: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurfaceResult(Result):
+    """Losses and accuracies on a grid of one or two axes; grids have one array axis per coordinate axis.
+
+    x: (X,) coordinates of the first axis; y: (Y,) of the second, or (0,) for a line. Grids: (X,) or (X, Y).
+    Coordinates are displacements: α for a line, parameter-space ℓ2 distance for planes through checkpoints,
+    multiples of the normalised direction for random planes. Cells never evaluated are NaN and `complete`
+    is False. labels and marks (m, axes) name the checkpoints and give their true coordinates.
+    test_* arrays are (0,) when no test data were given; accuracies are (0,) for regression.
+    """
+
+    kind: ClassVar[str] = "surface"
+    spec: LineSpec | PlaneSpec | RandomPlaneSpec
+    x: np.ndarray
+    y: np.ndarray
+    train_loss: np.ndarray
+    train_accuracy: np.ndarray
+    test_loss: np.ndarray
+    test_accuracy: np.ndarray
+    labels: tuple[str, ...]
+    marks: np.ndarray
+    complete: bool
+    evaluations: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonResult(Result):
+    """A table of checkpoints: rows are checkpoints, `label` groups repetitions (seeds) of one recipe.
+
+    columns: names with units, e.g. "test accuracy (%)". values, errors: (rows, columns); errors are the
+    measurement's own standard error or deviation (NaN where it has none).
+    """
+
+    kind: ClassVar[str] = "comparison"
+    labels: tuple[str, ...]
+    checkpoints: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: np.ndarray
+    errors: np.ndarray
+
+    def groups(self) -> dict[str, np.ndarray]:
+        """Row indices by label, in order of first appearance."""
+        return {k: np.array([i for i, v in enumerate(self.labels) if v == k]) for k in dict.fromkeys(self.labels)}
+
+
+def save(result: Result, path: str | os.PathLike[str], **provenance: Any) -> None:
+    """Write a result to one sealed file, atomically; provenance is kept beside what the result already has."""
+    stamp = {"written": datetime.now(UTC).isoformat(timespec="seconds")}
+    result = replace(result, provenance={**result.provenance, **stamp, **provenance})
+    write_atomically(path, seal(*result.to_record()))
+
+
+def load(path: str | os.PathLike[str]) -> Result:
+    """Read a result file. Raises `InputError` for anything else, and for a file in which one bit changed."""
+    content = read_bytes(path)
+    sealed = unseal(content, path)
+    if sealed is None or sealed.record.get("kind") not in _KINDS:
+        raise InputError(
+            f"{Path(path)} is not a landscape result. `landscape inspect {Path(path)}` says what it holds."
+        )
+    if sealed.record["format"] > FORMAT:
+        raise InputError(f"{Path(path)} was written by a newer landscape (format {sealed.record['format']}). Upgrade.")
+    return _KINDS[sealed.record["kind"]].from_record(sealed.record, sealed.arrays)

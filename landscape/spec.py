@@ -1,0 +1,153 @@
+"""What can be asked: frozen records without torch, and the home of every default."""
+
+from dataclasses import dataclass
+
+from landscape.errors import illegal
+from landscape.fields import Spec, option
+
+Arguments = tuple[tuple[str, str], ...]
+"""Free `key=value` pairs handed to a factory, as strings; the factory's own signature types them."""
+
+
+@dataclass(frozen=True)
+class ProblemSpec(Spec):
+    """How a checkpoint becomes a training problem: model, data, loss, device."""
+
+    model: str | None = option(None, "model: a name, package.module:factory or file.py:factory (a run knows its own)")
+    model_args: Arguments = option((), "key=value handed to the model factory; repeat", flag="--model-arg")
+    data: str | None = option(None, "data set: a name, package.module:factory or file.py:factory (a run knows its own)")
+    data_args: Arguments = option((), "key=value handed to the data set; repeat", flag="--data-arg")
+    data_folder: str | None = option(None, "folder of data sets; default: environment variable LANDSCAPE_DATA")
+    split: str = option("train", "examples the loss is taken over", choices=("train", "test"))
+    examples: int | None = option(None, "use this many examples, a fixed random subset; default all", minimum=1)
+    batch_size: int = option(1000, "examples evaluated at once; changes memory, not the result", minimum=1)
+    loss: str | None = option(None, "loss; default by the data's task", choices=("cross_entropy", "nll", "mse"))
+    label_smoothing: float = option(0.0, "label smoothing of the cross-entropy", minimum=0, below=1)
+    batch_norm: str = option(
+        "running", "batch norm uses running statistics or each batch's own", choices=("running", "batch")
+    )
+    device: str = option("auto", "cpu, cuda, cuda:1, … ; auto takes a GPU when there is one")
+    dtype: str = option("float32", "arithmetic of weights and data", choices=("float32", "float64"))
+    subset_seed: int = option(0, "seed of the subset drawn by --examples", minimum=0)
+
+
+@dataclass(frozen=True)
+class HessianSpec(Spec):
+    """Which eigenvalues of the Hessian, and how accurately (Lanczos, thick restart)."""
+
+    count: int = option(5, "eigenvalues wanted at each end", minimum=1, flag="--count")
+    ends: str = option("largest", "part of the spectrum", choices=("largest", "smallest", "magnitude", "both"))
+    tolerance: float = option(1e-4, "stop when every ‖Hv − λv‖ ≤ tolerance·max|λ|", above=0, below=1)
+    max_matvecs: int = option(2000, "budget of Hessian-vector products", minimum=1)
+    basis_gib: float = option(4.0, "memory for the Krylov basis in GiB; restarts when it is full", above=0)
+    sampling_error: bool = option(True, "standard error of each eigenvalue from the per-batch Rayleigh quotients")
+    vectors: bool = option(False, "keep the eigenvectors in the result")
+    seed: int = option(0, "seed of the start vector", minimum=0)
+
+
+@dataclass(frozen=True)
+class TraceSpec(Spec):
+    """Trace of the Hessian by Hutchinson's estimator with Rademacher probes."""
+
+    tolerance: float = option(0.02, "stop when the standard error is below tolerance·|trace|", above=0)
+    min_probes: int = option(10, "probes before the first stop", minimum=2)
+    max_probes: int = option(500, "budget of probes", minimum=2)
+    seed: int = option(0, "seed of the probes", minimum=0)
+
+
+@dataclass(frozen=True)
+class SharpnessSpec(Spec):
+    """Keskar's ε-sharpness: 100·(max_{z∈C_ε} f(x+Az) − f(x))/(1+f(x))."""
+
+    epsilons: tuple[float, ...] = option((1e-3, 5e-4), "box half-widths ε; repeat", above=0, flag="--epsilon")
+    spaces: tuple[str, ...] = option(("full", "subspace"), "full space (A = I) or random subspace; repeat",
+                                     choices=("full", "subspace"), flag="--space")  # fmt: skip
+    dimension: int = option(100, "p, the columns of A in the random subspace", minimum=1)
+    law: str = option("gaussian", "columns of A: N(0,1) entries, the same with unit length, or orthonormal",
+                      choices=("gaussian", "unit", "orthonormal"))  # fmt: skip
+    iterations: int = option(10, "iterations of each maximisation", minimum=1)
+    trials: int = option(5, "independent repetitions; the result is their mean ± standard deviation", minimum=1)
+    restarts: int = option(2, "starts of each trial; the best counts", minimum=1)
+    solver: str = option("projected", "full space: projected quasi-Newton on the device, or SciPy's L-BFGS-B",
+                         choices=("projected", "scipy"))  # fmt: skip
+    seed: int = option(0, "seed of A and of the starts", minimum=0)
+
+
+_MOVES = ("recomputed", "interpolated", "running", "batch")
+
+
+@dataclass(frozen=True)
+class LineSpec(Spec):
+    """The loss on the way from one checkpoint to another: f((1−α)·w₀ + α·w₁), or Keskar's sin/cos arc."""
+
+    start: float = option(-1.0, "first α; α = 0 is the first checkpoint")
+    stop: float = option(2.0, "last α; α = 1 is the second checkpoint")
+    points: int = option(25, "number of points", minimum=2)
+    path: str = option("line", "straight line, or arc f(sin(απ/2)·w₁ + cos(απ/2)·w₀)", choices=("line", "arc"))
+    batch_norm: str = option("recomputed", "batch-norm statistics along the way", choices=_MOVES)
+    recompute_examples: int | None = option(None, "training examples for recomputed statistics; default all", minimum=2)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.stop > self.start:
+            raise illegal("stop", self.stop, f"above start = {self.start:g}", "Swap the two, or widen the range.")
+
+
+@dataclass(frozen=True)
+class PlaneSpec(Spec):
+    """The loss on the plane through three checkpoints, on orthonormal axes centred on the first."""
+
+    x_points: int = option(31, "points along the first axis (first to second checkpoint)", minimum=2)
+    y_points: int = option(31, "points along the second axis", minimum=2)
+    margin: float = option(0.35, "room around the three minima, in fractions of their extent", minimum=0)
+    batch_norm: str = option("recomputed", "batch-norm statistics over the plane", choices=_MOVES)
+    recompute_examples: int | None = option(None, "training examples for recomputed statistics; default all", minimum=2)
+
+
+@dataclass(frozen=True)
+class RandomPlaneSpec(Spec):
+    """The loss on a random plane around one checkpoint, directions rescaled as Li et al. 2018."""
+
+    x_points: int = option(31, "points along the first direction", minimum=2)
+    y_points: int = option(31, "points along the second direction", minimum=2)
+    radius: float = option(1.0, "the plane covers [−radius, radius]²", above=0)
+    normalisation: str = option("filter", "rescaling of each direction", choices=("filter", "layer", "none"))
+    batch_norm: str = option("running", "batch-norm statistics over the plane", choices=_MOVES)
+    recompute_examples: int | None = option(None, "training examples for recomputed statistics; default all", minimum=2)
+    seed: int = option(0, "seed of the directions", minimum=0)
+
+
+@dataclass(frozen=True)
+class CompareSpec(Spec):
+    """Which columns the comparison of several checkpoints has."""
+
+    eigenvalues: int = option(1, "eigenvalues λ₁ … λₖ; 0 leaves them out", minimum=0)
+    trace: bool = option(False, "the trace of the Hessian")
+    sharpness: bool = option(True, "ε-sharpness, full space and subspace")
+    distance: bool = option(True, "distance from the initial weights, where the run recorded them")
+
+
+@dataclass(frozen=True)
+class TrainSpec(Spec):
+    """How to train: optimiser, sharpness-aware step, schedule, regularisation, length."""
+
+    epochs: int = option(50, "passes over the training data", minimum=1)
+    batch_size: int = option(32, "examples in a step", minimum=1)
+    optimiser: str = option("sgd", "base optimiser", choices=("sgd", "adam", "adamw"))
+    learning_rate: float = option(0.1, "learning rate at the schedule's top", minimum=0, flag="--lr")
+    momentum: float = option(0.9, "momentum of SGD", minimum=0, below=1)
+    nesterov: bool = option(False, "Nesterov momentum")
+    weight_decay: float = option(0.0, "L2 penalty in sgd and adam; decoupled in adamw", minimum=0)
+    rho: float = option(0.0, "SAM's radius ρ; 0 is the plain optimiser", minimum=0)
+    adaptive: bool = option(False, "ASAM: scale the ascent by |w| + eta")
+    eta: float = option(0.01, "ASAM's η", minimum=0)
+    schedule: str = option("constant", "learning-rate schedule", choices=("constant", "cosine", "step"))
+    warmup_epochs: float = option(0.0, "linear warm-up, in epochs", minimum=0)
+    milestones: tuple[int, ...] = option((), "epochs at which the step schedule multiplies by step_factor; repeat",
+                                         minimum=1, flag="--milestone")  # fmt: skip
+    step_factor: float = option(0.1, "factor of the step schedule", above=0, maximum=1)
+    clip_norm: float | None = option(None, "clip the gradient's ℓ2 norm to this", above=0)
+    label_smoothing: float = option(0.0, "label smoothing of the cross-entropy", minimum=0, below=1)
+    save_every: int = option(10, "keep a checkpoint every so many epochs (first and last always)", minimum=1)
+    tensorboard: bool = option(False, "write TensorBoard event files")
+    seed: int = option(0, "seed of initialisation, order of examples and dropout", minimum=0)

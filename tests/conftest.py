@@ -1,0 +1,26 @@
+"""Shared fixtures: real data and checkpoints from LANDSCAPE_DATA, skipped with a reason when absent."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real data sets (mnist, cifar-10, obesity)."""
+    folder = os.environ.get("LANDSCAPE_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("real data: set LANDSCAPE_DATA to a folder with mnist/, cifar-10/ and obesity/")
+    return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def checkpoint_folder(data_folder: Path) -> Path:
+    """The folder of third-party checkpoints, beside the data."""
+    folder = data_folder.parent / "checkpoints"
+    if not folder.is_dir():
+        pytest.skip("real checkpoints: a folder `checkpoints` beside LANDSCAPE_DATA is needed")
+    return folder
