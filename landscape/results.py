@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -54,13 +54,13 @@ class Result:
         return record, arrays
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
+    def from_record(cls, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> "Result":
         names = {item.name for item in fields(cls)}
         values = {k: v for k, v in record.items() if k in names} | {k: v for k, v in arrays.items() if k in names}
         if isinstance(spec := values.get("spec"), Mapping):
             spec = dict(spec)
             values["spec"] = _SPECS[spec.pop("spec")].from_dict(spec)
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,8 +129,9 @@ class SurfaceResult(Result):
 
     x: (X,) coordinates of the first axis; y: (Y,) of the second, or (0,) for a line. Grids: (X,) or (X, Y).
     Coordinates are displacements: α for a line, parameter-space ℓ2 distance for planes through checkpoints,
-    multiples of the normalised direction for random planes. Cells never evaluated are NaN and `complete`
-    is False. labels and marks (m, axes) name the checkpoints and give their true coordinates.
+    multiples of the normalised direction for random planes. done: the grid's cells that were evaluated;
+    the others are NaN and `complete` is False, whereas a NaN in a done cell is what the loss gave.
+    labels and marks (m, axes) name the checkpoints and give their true coordinates.
     test_* arrays are (0,) when no test data were given; accuracies are (0,) for regression.
     """
 
@@ -146,6 +147,7 @@ class SurfaceResult(Result):
     marks: np.ndarray
     complete: bool
     evaluations: int
+    done: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
 
 
 @dataclass(frozen=True, kw_only=True)
