@@ -5,7 +5,7 @@ One declaration gives the Python argument, its validation and the command-line o
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field, fields
-from typing import Any, Self
+from typing import Any, TypeVar
 
 from landscape.errors import illegal
 
@@ -15,10 +15,10 @@ def option(
     help: str,
     *,
     choices: Sequence[str] = (),
-    minimum: float | None = None,
-    maximum: float | None = None,
-    above: float | None = None,
-    below: float | None = None,
+    minimum: float | int | None = None,
+    maximum: float | int | None = None,
+    above: float | int | None = None,
+    below: float | int | None = None,
     flag: str | None = None,
     hidden: bool = False,
 ) -> Any:
@@ -33,19 +33,25 @@ def option(
     return field(default=default, metadata=metadata)
 
 
+S = TypeVar("S", bound="Spec")
+
+
 class Spec:
     """Base of all specs: validates every field against its declared range, reads and writes plain dicts."""
 
     def __post_init__(self) -> None:
         for item in fields(self):  # type: ignore[arg-type]
-            if "help" in item.metadata:
-                _validate(item.name, getattr(self, item.name), item.metadata, _kind(item))
+            value, kind = _tuples(getattr(self, item.name)), _kind(item)
+            _validate(item.name, value, item.metadata, kind)
+            if kind is float and value is not None:
+                value = float(value)
+            object.__setattr__(self, item.name, value)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)  # type: ignore[call-overload]
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+    def from_dict(cls: type[S], values: Mapping[str, Any]) -> S:
         """The spec that `to_dict` described; lists become tuples, unknown names are refused."""
         known = {item.name for item in fields(cls)}  # type: ignore[arg-type]
         for name in values:

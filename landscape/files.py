@@ -82,7 +82,7 @@ def _sync_folder(folder: Path) -> None:
 def seal(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
     """The bytes of a sealed file; the same record and arrays always give the same bytes."""
     text = json.dumps({"seal": _BLANK.decode(), **record}, sort_keys=True)
-    data = {name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())}
+    data = {name: np.asarray(array, order="C") for name, array in sorted(arrays.items())}
     content = _serialise(data, {"landscape": text})
     return content.replace(_BLANK, b"landscape-sha256:" + hashlib.sha256(content).hexdigest().encode(), 1)
 

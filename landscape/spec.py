@@ -10,25 +10,31 @@ Arguments = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
-class ProblemSpec(Spec):
-    """How a checkpoint becomes a training problem: model, data, loss, device."""
+class SourceSpec(Spec):
+    """Which network, on which data, on which device."""
 
     model: str | None = option(None, "model: a name, package.module:factory or file.py:factory (a run knows its own)")
     model_args: Arguments = option((), "key=value handed to the model factory; repeat", flag="--model-arg")
     data: str | None = option(None, "data set: a name, package.module:factory or file.py:factory (a run knows its own)")
     data_args: Arguments = option((), "key=value handed to the data set; repeat", flag="--data-arg")
     data_folder: str | None = option(None, "folder of data sets; default: environment variable LANDSCAPE_DATA")
+    loss: str | None = option(None, "loss; default by the data's task", choices=("cross_entropy", "nll", "mse"))
+    device: str = option("auto", "cpu, cuda, cuda:1, … ; auto takes a GPU when there is one")
+    dtype: str = option("float32", "arithmetic of weights and data", choices=("float32", "float64"))
+
+
+@dataclass(frozen=True)
+class ProblemSpec(SourceSpec):
+    """How a checkpoint becomes a training problem: its source, and what the loss is taken over."""
+
     split: str = option("train", "examples the loss is taken over", choices=("train", "test"))
     examples: int | None = option(None, "use this many examples, a fixed random subset; default all", minimum=1)
+    subset_seed: int = option(0, "seed of the subset drawn by --examples", minimum=0)
     batch_size: int = option(1000, "examples evaluated at once; changes memory, not the result", minimum=1)
-    loss: str | None = option(None, "loss; default by the data's task", choices=("cross_entropy", "nll", "mse"))
     label_smoothing: float = option(0.0, "label smoothing of the cross-entropy", minimum=0, below=1)
     batch_norm: str = option(
         "running", "batch norm uses running statistics or each batch's own", choices=("running", "batch")
     )
-    device: str = option("auto", "cpu, cuda, cuda:1, … ; auto takes a GPU when there is one")
-    dtype: str = option("float32", "arithmetic of weights and data", choices=("float32", "float64"))
-    subset_seed: int = option(0, "seed of the subset drawn by --examples", minimum=0)
 
 
 @dataclass(frozen=True)

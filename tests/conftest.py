@@ -4,8 +4,15 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+from jaxtyping import install_import_hook
 
-os.environ.setdefault("MPLBACKEND", "Agg")
+# Shapes and types of every call are checked, except in specs, which check themselves and say what is wrong.
+PACKAGE = Path(__file__).resolve().parent.parent / "landscape"
+CHECKED = [f"landscape.{path.stem}" for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()]
+install_import_hook(sorted({*CHECKED} - {"landscape.spec", "landscape.fields", "landscape.__init__"}), "beartype.beartype")
+
+torch.set_num_threads(1)  # networks this small lose time to a second thread
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,211 @@
+"""A run on disk: what it is, what it measured, what it can resume from.
+
+    config.json                         full configuration and environment, written first
+    checkpoints/epoch_0000.safetensors  initial weights; then every `save_every` epochs and the last
+    state.safetensors                   weights, buffers, optimiser, counters and all metrics so far
+    metrics.jsonl                       one line per finished epoch
+    tensorboard/                        event files, when asked for
+
+Replacing the state is what makes an epoch done. Its checkpoint is written before, its line of metrics
+after: a kill between any two writes either repeats the whole epoch, with the same bits, or finds the line
+in the state and writes it again.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from landscape.errors import InputError
+from landscape.files import read_bytes, seal, unseal, write_atomically
+from landscape.training.loop import Row
+from landscape.training.optimisers import restore_state, state_tensors
+from landscape.training.prepare import Training
+
+FORMAT = 1
+CONFIG, METRICS, STATE = "config.json", "metrics.jsonl", "state.safetensors"
+
+
+def checkpoint_path(folder: Path, epoch: int) -> Path:
+    """Where a run keeps its weights after `epoch` epochs; 0 is the initial ones."""
+    return folder / "checkpoints" / f"epoch_{epoch:04d}.safetensors"
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A run's configuration. Raises `InputError` when `folder` holds no run."""
+    path = folder / CONFIG
+    try:
+        config = json.loads(read_bytes(path))
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}). Restore it, or choose another folder.") from None
+    known = isinstance(config, dict) and config.get("kind") == "run" and config.get("format") == FORMAT
+    if not known or not {"train", "record", "environments"} <= config.keys():
+        raise InputError(f"{path} does not describe a run of this version. Choose another folder.")
+    return config
+
+
+def read_history(folder: Path) -> list[Row]:
+    """The rows of a run's finished epochs; a last line that a kill tore is left out."""
+    whole = read_bytes(folder / METRICS).decode().split("\n")[:-1] if (folder / METRICS).exists() else []
+    return [json.loads(text) for text in whole]
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Make the folder and hold it for this process: two trainings in one folder would mix their files.
+
+    The claim ends with the process, however it ends. Raises `InputError` when another process holds it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(f"cannot use {folder} for a run: {error.strerror}. Choose another folder.") from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"another process is training in {folder}. Wait for it, or choose another folder."
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        _remove_leftovers(folder)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files of atomic writes that a kill interrupted."""
+    for path in [*folder.glob(".*.part"), *folder.glob("checkpoints/.epoch_*.part")]:
+        if path.name.startswith((f".{CONFIG}.", f".{STATE}.", f".{METRICS}.", ".epoch_")):
+            path.unlink()
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a run was begun in `folder`. Raises `InputError` when it holds anything else."""
+    if (folder / CONFIG).exists():
+        return True
+    others = sorted(path.name for path in folder.iterdir())
+    if others:
+        raise InputError(
+            f"{folder} holds other files ({', '.join(others[:3])}) and no run. Choose an empty or new folder."
+        )
+    return False
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder, claimed. `record` (JSON) goes into every checkpoint: how its model and data are made."""
+
+    path: Path
+    record: Mapping[str, Any]
+
+    def restore(self, training: Training) -> list[Row]:
+        """Put `training` where the run stopped, and give the rows of its finished epochs.
+
+        A new run writes its initial checkpoint. Raises `InputError` when the caller's model does not start
+        where the run did, or when the folder is damaged.
+        """
+        first, state, metrics = checkpoint_path(self.path, 0), self.path / STATE, self.path / METRICS
+        if not first.exists() and not state.exists():
+            self.write_checkpoint(training, {})
+        _start_as(training, _read(first, "checkpoint")[1], first)
+        if not state.exists():
+            if metrics.exists():
+                raise InputError(f"{self.path} has lost its {STATE}. Restore it, or choose another folder.")
+            return []
+        record, tensors = _read(state, "state")
+        training.model.load_state_dict(_under("model.", tensors))
+        restore_state(training.optimiser, _under("optimiser.", tensors))
+        lines = record["metrics"]
+        if not metrics.exists() or metrics.read_bytes() != lines.encode():  # a kill tore the last, or prevented it
+            write_atomically(metrics, lines.encode())
+        return [json.loads(line) for line in lines.splitlines()]
+
+    def commit(self, training: Training, history: list[Row]) -> None:
+        """Write down an epoch that is done: its checkpoint when due, then the state, then its line of metrics."""
+        row, spec = history[-1], training.spec
+        if row["epoch"] % spec.save_every == 0 or row["epoch"] == spec.epochs:
+            self.write_checkpoint(training, row)
+        record = {
+            "kind": "state", "format": FORMAT, "epoch": row["epoch"], "step": row["step"],
+            "metrics": "".join(map(_line, history)),
+        }  # fmt: skip
+        model, optimiser = training.model.state_dict(), state_tensors(training.optimiser)
+        tensors = {**_prefixed("model.", model), **_prefixed("optimiser.", optimiser)}
+        write_atomically(self.path / STATE, seal(record, _arrays(tensors)))
+        _append(self.path / METRICS, _line(row))
+
+    def write_checkpoint(self, training: Training, row: Row) -> None:
+        """Seal the state dict under its own names; the same run always gives the same bytes."""
+        record = {
+            **self.record, "kind": "checkpoint", "format": FORMAT, "epoch": row.get("epoch", 0),
+            "step": row.get("step", 0), "loss": training.loss.name, "train": training.spec.to_dict(),
+            "metrics": {k: v for k, v in row.items() if k != "seconds"},
+        }  # fmt: skip
+        path = checkpoint_path(self.path, record["epoch"])
+        write_atomically(path, seal(record, _arrays(training.model.state_dict())))
+
+
+def _start_as(training: Training, theirs: dict[str, Tensor], path: Path) -> None:
+    """Check that the caller's weights are the run's initial ones, and take those over, bit for bit."""
+    mine = training.model.state_dict()
+    fits = mine.keys() == theirs.keys() and all(mine[k].shape == theirs[k].shape for k in mine)
+    # Not bit for bit: another processor's initialiser may differ in the last digit.
+    if not fits or not all(
+        torch.allclose(mine[k].double(), theirs[k].to(mine[k].device).double(), rtol=1e-4, atol=1e-6, equal_nan=True)
+        for k in mine
+    ):
+        raise InputError(
+            f"the model does not start from the initial weights of the run, {path}. "
+            "Pass the model that the run began with, or choose another folder."
+        )
+    training.model.load_state_dict(theirs)
+    for copy, parameter in zip(training.initial, training.parameters, strict=True):
+        copy.copy_(parameter.detach())
+
+
+def _read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    sealed = unseal(read_bytes(path), path)
+    if sealed is None or sealed.record.get("kind") != kind:
+        raise InputError(f"{path} is not the {kind} of a run. Restore it, or choose another folder.")
+    return sealed.record, {name: torch.from_numpy(array.copy()) for name, array in sealed.arrays.items()}
+
+
+def _arrays(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    try:
+        return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+    except (TypeError, AttributeError) as error:
+        raise InputError(
+            f"a checkpoint cannot hold this model ({error}). Use float32 or float64 tensors only."
+        ) from None
+
+
+def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _line(row: Row) -> str:
+    return json.dumps(row, allow_nan=False) + "\n"
+
+
+def _append(path: Path, text: str) -> None:
+    try:
+        with path.open("a") as file:
+            file.write(text)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}. Free space, then resume the run.") from None

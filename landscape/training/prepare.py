@@ -1,0 +1,152 @@
+"""What a training starts from: a copy of the model, its optimiser, the data on one device; all checked."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
+
+from landscape import seeds
+from landscape.errors import InputError, illegal
+from landscape.losses import Loss, loss_by_name
+from landscape.spec import TrainSpec
+from landscape.training.optimisers import optimiser
+from landscape.training.schedule import schedule
+
+
+@runtime_checkable
+class Split(Protocol):
+    """Examples along the first axis of both tensors."""
+
+    @property
+    def inputs(self) -> Tensor: ...
+    @property
+    def targets(self) -> Tensor: ...
+
+
+@runtime_checkable
+class Data(Protocol):
+    """What the trainer needs of a data set; `landscape.data.Dataset` has it."""
+
+    @property
+    def train(self) -> Any: ...
+    @property
+    def test(self) -> Any: ...
+    @property
+    def task(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def sha256(self) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class Training:
+    """A model being trained, and everything the loop needs; `initial` are copies of the parameters at w₀.
+
+    `objective` is the loss with label smoothing, `loss` without; both sum over the batch. `sizes` are the
+    numbers of examples of an epoch's batches.
+    """
+
+    model: nn.Module
+    spec: TrainSpec
+    optimiser: Optimizer
+    parameters: list[nn.Parameter]
+    initial: list[Tensor]
+    objective: Loss
+    loss: Loss
+    train: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+    sizes: list[int]
+    device: torch.device
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.sizes)
+
+
+def prepare(
+    model: nn.Module, data: Data, spec: TrainSpec, loss: str | None = None, device: str | torch.device = "cpu"
+) -> Training:
+    """A training of a copy of `model`, in the model's own dtype, on `device`.
+
+    loss: cross_entropy, nll or mse; by default cross_entropy for classification and mse for regression.
+
+    Raises `InputError` when there is nothing to train or to train on, when the model does not take the
+    data, and for a batch size of 1 with batch norm.
+    """
+    try:
+        device = torch.device(device)
+        model = copy.deepcopy(model).to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device = {str(device)!r} cannot be used ({str(error).splitlines()[0]}). Try cpu.") from None
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise InputError("the model has no trainable parameters. Call requires_grad_(True) on those to train.")
+    name = loss or ("mse" if data.task == "regression" else "cross_entropy")
+    train, test = (_placed(split, device, parameters[0].dtype) for split in (data.train, data.test))
+    smallest = 2 if any(isinstance(module, _BatchNorm) for module in model.modules()) else 1
+    training = Training(
+        model, spec, optimiser(spec, parameters), parameters, [p.detach().clone() for p in parameters],
+        loss_by_name(name, spec.label_smoothing), loss_by_name(name),
+        train, test, batch_sizes(len(train[1]), spec.batch_size, smallest), device,
+    )  # fmt: skip
+    schedule(spec, training.steps_per_epoch)
+    _try_first_examples(training, data)
+    return training
+
+
+def _placed(split: Any, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def place(x: Tensor) -> Tensor:
+        return x.to(device, dtype) if x.is_floating_point() else x.to(device)
+
+    return place(split.inputs), place(split.targets)
+
+
+def batch_sizes(examples: int, batch_size: int, smallest: int = 1) -> list[int]:
+    """Sizes of an epoch's batches: all `batch_size` but the last, which has the rest.
+
+    A rest below `smallest` joins the batch before it: batch norm cannot normalise one example, and no
+    example shall be left out.
+    """
+    if examples == 0:
+        raise InputError("the training data have no examples. Check the data set and its filters.")
+    if min(examples, batch_size) < smallest:
+        raise illegal(
+            "batch_size", min(examples, batch_size), f"at least {smallest} for a model with batch norm",
+            "One example has no variance to normalise by.",
+        )  # fmt: skip
+    sizes = [batch_size] * (examples // batch_size)
+    rest = examples % batch_size
+    if 0 < rest < smallest and sizes:
+        sizes[-1] += rest
+    elif rest:
+        sizes.append(rest)
+    return sizes
+
+
+@torch.no_grad()
+def _try_first_examples(training: Training, data: Data) -> None:
+    """One line instead of a traceback when model, data and loss do not fit together."""
+    inputs, targets = (x[:2] for x in training.train)
+    labels = training.train[1]
+    try:
+        with seeds.global_stream(0, "trial"):
+            outputs = copy.deepcopy(training.model).eval()(inputs)
+        if training.loss.hits is not None and not labels.is_floating_point() and labels.max() >= outputs.shape[1]:
+            raise InputError(
+                f"the data {data.name} have classes up to {labels.max().item()}, and the model has {outputs.shape[1]} "
+                "outputs. Give the model as many outputs as there are classes."
+            )
+        training.loss(outputs, targets)
+    except InputError:
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise InputError(
+            f"the model does not fit the data {data.name} (inputs {tuple(inputs.shape[1:])}, loss "
+            f"{training.loss.name}): {reason}. Choose another model or its arguments."
+        ) from None

@@ -1,0 +1,186 @@
+"""Training a model, in a run folder that survives a kill at any moment."""
+
+import json
+import logging
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import landscape
+from landscape.errors import InputError, illegal
+from landscape.files import write_atomically
+from landscape.spec import TrainSpec
+from landscape.training.board import event_writer
+from landscape.training.folder import CONFIG, FORMAT, RunFolder, claimed, holds_run, read_config
+from landscape.training.loop import DivergedError, Report, Row, epochs
+from landscape.training.prepare import Data, Training, prepare
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model (a copy of the caller's, in eval mode), one row of metrics per epoch, the run's folder.
+
+    For the rows see `landscape.training.loop.epochs`, for the folder `landscape.training.folder`.
+    """
+
+    model: nn.Module
+    history: tuple[Row, ...]
+    folder: Path | None
+
+
+def train(
+    model: nn.Module,
+    dataset: Data,
+    spec: TrainSpec,
+    folder: str | os.PathLike[str] | None = None,
+    record: Mapping[str, Any] | None = None,
+    progress: Report | None = None,
+    device: str | torch.device = "cpu",
+    loss: str | None = None,
+) -> Trained:
+    """Train a copy of `model` on `dataset.train`, measuring `dataset.test` after every epoch.
+
+    Initial weights and dtype are the model's. record: JSON-able values that say how model and data were
+    made (`model`, `model_args`, `data`, `data_args`, …); they are part of the run's configuration and go
+    into every checkpoint. loss: cross_entropy, nll or mse, by default as `dataset.task` says.
+    progress(steps done, steps in all, note) is called after every step.
+
+    `folder` may be new, empty, or hold a run of the same configuration: an unfinished one resumes, with
+    its own number of threads, to the bits it would have reached without interruption; a finished one
+    returns at once.
+
+    Raises `InputError`, having changed nothing, when the folder holds another configuration or other
+    files, and when model, data and spec do not fit together; `DivergedError`, one of its kind, when loss
+    or weights are no longer finite, with what was saved kept.
+    """
+    training = prepare(model, dataset, spec, loss, device)
+    if folder is None and spec.tensorboard:
+        raise illegal("tensorboard", True, "False without a run folder", "Name a folder to keep the event files in.")
+    history: list[Row] = []
+    with ExitStack() as stack:
+        run, write_events = None, None
+        if folder is not None:
+            path = Path(folder)
+            stack.enter_context(claimed(path))
+            config = _open(path, _configuration(training, dataset, _plain(record or {})))
+            stack.enter_context(_threads(config["environments"][0]["threads"]))
+            run = RunFolder(path, config["record"])
+            history = run.restore(training)
+            if spec.tensorboard and len(history) < spec.epochs:
+                write_events = stack.enter_context(event_writer(path / "tensorboard", len(history)))
+        try:
+            for row in epochs(training, done=len(history), report=progress):
+                history.append(row)
+                if write_events is not None:
+                    write_events(row)
+                if run is not None:
+                    run.commit(training, history)
+        except DivergedError as error:
+            kept = f" Everything up to epoch {len(history)} is kept in {folder}." if folder is not None else ""
+            raise DivergedError(f"{error}{kept}", error.epoch) from None
+    return Trained(training.model.eval(), tuple(history), Path(folder) if folder is not None else None)
+
+
+def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record as JSON gives it back, so that it can be compared with the one on disk."""
+    try:
+        return json.loads(json.dumps(dict(record), allow_nan=False, default=dict))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"the run's record cannot be written as JSON ({error}). Use strings, numbers and lists."
+        ) from None
+
+
+def _configuration(training: Training, data: Data, record: dict[str, Any]) -> dict[str, Any]:
+    """Everything that decides the weights, and the environment, which decides at most their last bits."""
+    seed, device = training.spec.seed, training.device
+    return {
+        "kind": "run",
+        "format": FORMAT,
+        "train": _plain(training.spec.to_dict()),
+        "record": {
+            **record,
+            "dataset": _plain({k: getattr(data, k, None) for k in ("name", "sha256", "preprocessing")}),
+        },
+        "model": type(training.model).__name__,
+        "parameters": sum(p.numel() for p in training.parameters),
+        "examples": {"train": len(training.train[1]), "test": len(training.test[1])},
+        "loss": training.loss.name,
+        "dtype": str(training.parameters[0].dtype).removeprefix("torch."),
+        "seeds": {"order of examples": seed, "dropout": seed},
+        "environments": [
+            {
+                "landscape": landscape.__version__,
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+                "platform": platform.platform(),
+                "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+                "threads": torch.get_num_threads(),
+            }
+        ],
+    }
+
+
+def _open(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Begin the run, or find it begun with the same configuration; the configuration on disk is returned."""
+    if not holds_run(folder):
+        write_atomically(folder / CONFIG, _text(config))
+        return config
+    stored = read_config(folder)
+    there = {**stored, "train": _plain(TrainSpec.from_dict(stored["train"]).to_dict())}
+    difference = _first_difference(there, config, "")
+    if difference is not None:
+        raise InputError(
+            f"{folder} holds a run of another configuration: {difference}. Nothing was changed; choose another "
+            "folder, or train with the run's own options."
+        )
+    now = {**config["environments"][0], "threads": stored["environments"][0]["threads"]}
+    if now != stored["environments"][-1]:
+        _log.warning(
+            "%s was begun in another environment; the weights may differ in their last bits from those of an "
+            "uninterrupted run. Both environments are in %s.", folder, CONFIG,
+        )  # fmt: skip
+        stored["environments"].append(now)
+        write_atomically(folder / CONFIG, _text(stored))
+    return stored
+
+
+def _text(config: dict[str, Any]) -> bytes:
+    return (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _first_difference(there: Any, here: Any, name: str) -> str | None:
+    """Where two configurations differ, in words; environments may."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in [*there, *(k for k in here if k not in there)]:
+            if name or key != "environments":
+                found = _first_difference(there.get(key), here.get(key), f"{name}.{key}" if name else key)
+                if found is not None:
+                    return found
+        return None
+    return None if there == here else f"{name} is {there!r} there and {here!r} here"
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Inside, torch computes with `count` threads: sums of another number of threads have other bits."""
+    before = torch.get_num_threads()
+    if count == before:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

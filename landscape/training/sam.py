@@ -1,0 +1,105 @@
+"""Sharpness-aware minimisation as a place, not an optimiser: the gradient taken at the ascended point.
+
+loss(model(x), y).backward()
+with ascended(parameters, rho=0.05), frozen_statistics(model):
+    optimiser.zero_grad()
+    loss(model(x), y).backward()
+optimiser.step()  # any torch optimiser: it sees the gradient at w + ε̂, and steps from w
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from landscape.errors import illegal
+
+
+@contextmanager
+def ascended(
+    parameters: Iterable[Tensor], rho: float | int, adaptive: bool = False, eta: float | int = 0.01
+) -> Iterator[None]:
+    """Inside, the parameters stand at w + ε̂ along their `.grad` g; afterwards at w again, bit for bit.
+
+    SAM: ε̂ = ρ·g/(‖g‖₂ + 1e-12) (Foret et al. 2021, arXiv 2010.01412, equation 2, p = 2). ASAM
+    (`adaptive`): ε̂ = ρ·T²g/(‖T g‖₂ + 1e-12) with T = |w| + η for weights and 1 for parameters with at
+    most one axis, which are biases and norms (Kwon et al. 2021, arXiv 2102.11600, section 4). The norm is
+    over all parameters together. Those without a gradient stay, ρ = 0 does nothing at all, and a zero
+    gradient moves nothing. Gradients are read at entry and left to the caller.
+
+    Raises `InputError` when ρ or η is negative or not finite.
+    """
+    for name, value in (("rho", rho), ("eta", eta)):
+        if not 0 <= value < float("inf"):
+            raise illegal(name, value, "a finite number, at least 0", "0 switches the ascent off, 0.05 is usual.")
+    moving = [p for p in {id(p): p for p in parameters}.values() if p.grad is not None] if rho else []
+    if not moving:
+        yield
+        return
+    saved = [p.detach().clone() for p in moving]
+    try:
+        _ascend(moving, float(rho), adaptive, float(eta))
+        yield
+    finally:
+        with torch.no_grad():
+            for p, w in zip(moving, saved, strict=True):
+                p.copy_(w)
+
+
+@torch.no_grad()
+def _ascend(parameters: list[Tensor], rho: float, adaptive: bool, eta: float) -> None:
+    scales = [p.abs().add_(eta) if adaptive and p.dim() > 1 else None for p in parameters]
+    scaled = [_gradient(p) if t is None else _gradient(p) * t for p, t in zip(parameters, scales, strict=True)]
+    factor = rho / (_norm(scaled) + 1e-12)
+    for p, d, t in zip(parameters, scaled, scales, strict=True):
+        p.add_((d if t is None else d * t) * factor.to(d.device))
+
+
+def _gradient(p: Tensor) -> Tensor:
+    assert p.grad is not None
+    return p.grad.to_dense() if p.grad.is_sparse else p.grad
+
+
+def _norm(tensors: list[Tensor]) -> Tensor:
+    # Sums of squares, because torch's own norm of 10⁷ float32 numbers on the CPU is off by 1e-3.
+    squares = [(t * t).sum().to(tensors[0].device) for t in tensors]
+    return torch.stack(squares).sum().sqrt()
+
+
+@contextmanager
+def frozen_statistics(model: nn.Module) -> Iterator[None]:
+    """Inside, `model` may run in train mode; afterwards every buffer is what it was, bit for bit.
+
+    So batch-norm statistics (and their counters, and any other running buffer) move only on the first of
+    SAM's two passes. The second pass still normalises by its own batch.
+    """
+    saved = [
+        (module, name, buffer, buffer.detach().clone())
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for module, name, buffer, values in saved:
+                buffer.copy_(values)
+                setattr(module, name, buffer)
+
+
+def random_state(device: torch.device) -> Callable[[], None]:
+    """Remember torch's global random state (CPU and `device`); the callable returned goes back to it.
+
+    SAM's second pass goes back to the first's state, so that dropout draws the same masks and both passes
+    see the same function.
+    """
+    cuda = device.type == "cuda"
+    host, accelerator = torch.get_rng_state(), torch.cuda.get_rng_state(device) if cuda else None
+
+    def rewind() -> None:
+        torch.set_rng_state(host)
+        if accelerator is not None:
+            torch.cuda.set_rng_state(accelerator, device)
+
+    return rewind
