@@ -60,7 +60,7 @@ def forked(folder: Path, spec: TrainSpec, kill_at: int | None = None) -> int:
     try:
         if kill_at is not None:
             kill_before_operation(kill_at, folder)
-        train(network(), toy_data(), spec, folder, record={"model": "killed_runs:network"})
+        train(network(), toy_data(), spec, folder, record={"model": "killed_runs:network"}, pause=0.0)
         status = 0
     finally:
         os._exit(status)

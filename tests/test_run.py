@@ -40,7 +40,7 @@ def stop_at(step: int):
 
 def interrupted(folder: Path, step: int, spec: TrainSpec = SPEC, **options) -> None:
     with pytest.raises(StoppedError):
-        train(network(), toy_data(), spec, folder, progress=stop_at(step), **options)
+        train(network(), toy_data(), spec, folder, progress=stop_at(step), **{"pause": 0.0, **options})
 
 
 def without_seconds(history) -> list[dict]:
@@ -168,7 +168,7 @@ def test_tied_weights_and_adam_resume(tmp_path):
     model, spec = Tied(), TrainSpec(epochs=3, batch_size=30, optimiser="adam", learning_rate=0.01)
     whole = train(model, toy_data(), spec).model
     with pytest.raises(StoppedError):
-        train(model, toy_data(), spec, tmp_path, progress=stop_at(6))
+        train(model, toy_data(), spec, tmp_path, progress=stop_at(6), pause=0.0)
     resumed = train(model, toy_data(), spec, tmp_path).model
     assert resumed.down.weight is resumed.up.weight
     assert all(torch.equal(v, whole.state_dict()[k]) for k, v in resumed.state_dict().items())
@@ -213,7 +213,7 @@ def test_divergence_keeps_what_was_saved(tmp_path):
     model, spec = Failing(), TrainSpec(epochs=4, batch_size=30, save_every=1)
     for _ in range(2):  # the second time it resumes after the epoch that was saved
         with pytest.raises(DivergedError, match=f"in epoch 2: .* Everything up to epoch 1 is kept in {tmp_path}"):
-            train(model, toy_data(), spec, tmp_path)
+            train(model, toy_data(), spec, tmp_path, pause=0.0)
         assert [row["epoch"] for row in read_history(tmp_path)] == [1]
         assert {Path(name).stem for name in checkpoints(tmp_path)} == {"epoch_0000", "epoch_0001"}
 
@@ -322,3 +322,12 @@ def test_two_processes_cannot_share_a_folder(tmp_path):
 def test_a_record_must_be_json(tmp_path):
     with pytest.raises(InputError, match="cannot be written as JSON"):
         train(network(), toy_data(), SPEC, tmp_path / "run", record={"model": object()})
+
+
+def test_short_epochs_are_written_down_together_and_repeated_together(whole, tmp_path):
+    interrupted(tmp_path, 15, record={"model": "toy"}, pause=1e6)  # in epoch 4; a checkpoint is due every 2
+    assert [row["epoch"] for row in read_history(tmp_path)] == [1, 2]
+    resumed = train(network(), toy_data(), SPEC, tmp_path, record={"model": "toy"}, pause=1e6)
+    assert checkpoints(tmp_path) == checkpoints(whole.folder)
+    assert without_seconds(read_history(tmp_path)) == without_seconds(whole.history)
+    assert without_seconds(resumed.history) == without_seconds(whole.history)

@@ -6,17 +6,18 @@
     metrics.jsonl                       one line per finished epoch
     tensorboard/                        event files, when asked for
 
-Replacing the state is what makes an epoch done. Its checkpoint is written before, its line of metrics
-after: a kill between any two writes either repeats the whole epoch, with the same bits, or finds the line
-in the state and writes it again.
+Replacing the state is what makes epochs done: after each, or for short ones once a second. Its checkpoint
+is written before, the lines of metrics after: a kill between any two writes either repeats whole epochs,
+with the same bits, or finds their lines in the state and writes them again.
 """
 
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +104,18 @@ def holds_run(folder: Path) -> bool:
     return False
 
 
-@dataclass(frozen=True)
+@dataclass
 class RunFolder:
-    """A run's folder, claimed. `record` (JSON) goes into every checkpoint: how its model and data are made."""
+    """A run's folder, claimed. `record` (JSON) goes into every checkpoint: how its model and data are made.
+
+    pause: seconds between two writes of the state. committed: epochs that are done on disk.
+    """
 
     path: Path
     record: Mapping[str, Any]
+    pause: float = 1.0
+    committed: int = 0
+    _written: float = field(default_factory=time.monotonic)
 
     def restore(self, training: Training) -> list[Row]:
         """Put `training` where the run stopped, and give the rows of its finished epochs.
@@ -130,12 +137,19 @@ class RunFolder:
         lines = record["metrics"]
         if not metrics.exists() or metrics.read_bytes() != lines.encode():  # a kill tore the last, or prevented it
             write_atomically(metrics, lines.encode())
+        self.committed = record["epoch"]
         return [json.loads(line) for line in lines.splitlines()]
 
     def commit(self, training: Training, history: list[Row]) -> None:
-        """Write down an epoch that is done: its checkpoint when due, then the state, then its line of metrics."""
+        """Write down epochs that are done: a checkpoint when due, then the state, then their lines of metrics.
+
+        Nothing is written when the last state is younger than `pause` and no checkpoint is due.
+        """
         row, spec = history[-1], training.spec
-        if row["epoch"] % spec.save_every == 0 or row["epoch"] == spec.epochs:
+        due = row["epoch"] % spec.save_every == 0 or row["epoch"] == spec.epochs
+        if not due and time.monotonic() - self._written < self.pause:
+            return
+        if due:
             self.write_checkpoint(training, row)
         record = {
             "kind": "state", "format": FORMAT, "epoch": row["epoch"], "step": row["step"],
@@ -144,7 +158,8 @@ class RunFolder:
         model, optimiser = training.model.state_dict(), state_tensors(training.optimiser)
         tensors = {**_prefixed("model.", model), **_prefixed("optimiser.", optimiser)}
         write_atomically(self.path / STATE, seal(record, _arrays(tensors)))
-        _append(self.path / METRICS, _line(row))
+        _append(self.path / METRICS, "".join(map(_line, history[self.committed :])))
+        self.committed, self._written = row["epoch"], time.monotonic()
 
     def write_checkpoint(self, training: Training, row: Row) -> None:
         """Seal the state dict under its own names; the same run always gives the same bytes."""

@@ -47,13 +47,15 @@ def train(
     progress: Report | None = None,
     device: str | torch.device = "cpu",
     loss: str | None = None,
+    pause: float = 1.0,
 ) -> Trained:
     """Train a copy of `model` on `dataset.train`, measuring `dataset.test` after every epoch.
 
     Initial weights and dtype are the model's. record: JSON-able values that say how model and data were
     made (`model`, `model_args`, `data`, `data_args`, …); they are part of the run's configuration and go
     into every checkpoint. loss: cross_entropy, nll or mse, by default as `dataset.task` says.
-    progress(steps done, steps in all, note) is called after every step.
+    progress(steps done, steps in all, note) is called after every step. pause: epochs shorter than so many
+    seconds are written down together, and repeated together after a kill.
 
     `folder` may be new, empty, or hold a run of the same configuration: an unfinished one resumes, with
     its own number of threads, to the bits it would have reached without interruption; a finished one
@@ -74,7 +76,7 @@ def train(
             stack.enter_context(claimed(path))
             config = _open(path, _configuration(training, dataset, _plain(record or {})))
             stack.enter_context(_threads(config["environments"][0]["threads"]))
-            run = RunFolder(path, config["record"])
+            run = RunFolder(path, config["record"], pause)
             history = run.restore(training)
             if spec.tensorboard and len(history) < spec.epochs:
                 write_events = stack.enter_context(event_writer(path / "tensorboard", len(history)))
@@ -86,7 +88,7 @@ def train(
                 if run is not None:
                     run.commit(training, history)
         except DivergedError as error:
-            kept = f" Everything up to epoch {len(history)} is kept in {folder}." if folder is not None else ""
+            kept = f" Everything up to epoch {run.committed} is kept in {folder}." if run is not None else ""
             raise DivergedError(f"{error}{kept}", error.epoch) from None
     return Trained(training.model.eval(), tuple(history), Path(folder) if folder is not None else None)
 
