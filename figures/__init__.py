@@ -1,0 +1,88 @@
+"""Print-quality figures from result files: one recipe per figure, each a pure function of results.
+
+    from landscape.results import load
+    from landscape_figures import draw, save_figure
+    save_figure(draw([load("line.landscape")]), "line")      # line.pdf, line.png
+
+No window system, no global matplotlib state, no torch.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from landscape.errors import InputError, illegal
+from landscape.results import ComparisonResult, HessianResult, Result, SharpnessResult, SurfaceResult, TraceResult
+from landscape.spec import LineSpec, PlaneSpec
+
+from . import comparison, eigenvalues, parametric, plane, sharpness_bars, surface_pair, trace
+from .groups import EIGENVALUES, SHARPNESS, chosen_columns
+from .save import save_figure
+from .style import style
+
+__all__ = ["RECIPES", "draw", "recipe_for", "recipe_help", "save_figure", "style"]
+
+RECIPES: dict[str, Callable[..., Figure]] = {
+    "eigenvalues": eigenvalues.draw,
+    "parametric": parametric.draw,
+    "plane": plane.draw,
+    "surface_pair": surface_pair.draw,
+    "sharpness_bars": sharpness_bars.draw,
+    "comparison": comparison.draw,
+    "trace": trace.draw,
+}
+"""Recipe name -> function of a list of results and keyword options."""
+
+
+def draw(results: Sequence[Result], recipe: str | None = None, **options: Any) -> Figure:
+    """The figure of some results, by the named recipe or by the one that fits their kinds.
+
+    options: keyword arguments of the recipe (`recipe_help` shows them).
+    Raises `InputError` when no recipe fits, or the recipe or an option is unknown.
+    """
+    if not results:
+        raise InputError("a figure needs at least one result. Name result files.")
+    name = recipe or recipe_for(results)
+    if name not in RECIPES:
+        raise illegal("recipe", name, f"one of {', '.join(RECIPES)}", "Leave it out to have it chosen.")
+    known = list(inspect.signature(RECIPES[name]).parameters)[1:]
+    for option in options:
+        if option not in known:
+            raise illegal(f"option of {name}", option, f"one of {', '.join(known)}", "Remove it.")
+    return RECIPES[name](list(results), **options)
+
+
+def recipe_for(results: Sequence[Result]) -> str:
+    """The recipe that fits these results. Raises `InputError` with the list of recipes when none does."""
+    kinds = {type(result) for result in results}
+    first = results[0]
+    if kinds == {HessianResult}:
+        return "eigenvalues"
+    if kinds == {SharpnessResult}:
+        return "sharpness_bars"
+    if kinds == {TraceResult}:
+        return "trace"
+    if isinstance(first, ComparisonResult) and len(results) == 1:
+        if chosen_columns(first, SHARPNESS):
+            return "sharpness_bars"
+        return "eigenvalues" if chosen_columns(first, EIGENVALUES) else "comparison"
+    if kinds == {SurfaceResult}:
+        specs = {type(result.spec) for result in results if isinstance(result, SurfaceResult)}
+        if specs == {LineSpec}:
+            return "parametric"
+        if specs == {PlaneSpec} and len(results) == 1:
+            return "plane"
+        if LineSpec not in specs and len(results) <= 2:
+            return "surface_pair"
+    found = ", ".join(result.kind for result in results)
+    raise InputError(f"no recipe draws these results together ({found}). Recipes:\n{recipe_help()}")
+
+
+def recipe_help() -> str:
+    """One line for each recipe: its name and the first line of its documentation."""
+    width = max(map(len, RECIPES))
+    return "\n".join(
+        f"  {name:{width}}  {(inspect.getdoc(function) or '').splitlines()[0]}" for name, function in RECIPES.items()
+    )

@@ -1,0 +1,36 @@
+"""The project's own figures: which results each is drawn from. `make figures` and `landscape demo` run this.
+
+python -m landscape_figures.gallery RESULTS_FOLDER OUTPUT_FOLDER
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from landscape.results import load
+
+from . import draw, save_figure
+
+GALLERY: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
+    "eigenvalues": ("eigenvalues", ("comparison",), {}),
+    "sharpness": ("sharpness_bars", ("comparison",), {}),
+    "parametric": ("parametric", ("line",), {}),
+    "parametric_arc": ("parametric", ("arc",), {}),
+    "plane": ("plane", ("plane",), {}),
+    "sharp_and_flat": ("surface_pair", ("random-large-batch", "random-sam"), {}),
+}
+"""Picture -> recipe, result files (without ending), options of the recipe."""
+
+
+def render(results: Path, output: Path) -> list[Path]:
+    """Draw every figure of the gallery from a folder of results; returns the files written."""
+    written: list[Path] = []
+    for name, (recipe, sources, options) in GALLERY.items():
+        found = [load(results / f"{source}.safetensors") for source in sources]
+        written += save_figure(draw(found, recipe, **options), output / name)
+    return written
+
+
+if __name__ == "__main__":
+    for path in render(Path(sys.argv[1]), Path(sys.argv[2])):
+        print(path)

@@ -1,0 +1,591 @@
+"""Figures: the same bytes twice, every text readable and inside, and what is drawn is what was measured."""
+
+import dataclasses
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path as FilePath
+
+import matplotlib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from landscape_figures import RECIPES, draw, save_figure
+from landscape_figures import surface_pair as surface_pair_module
+from landscape_figures.groups import result_names
+from landscape_figures.scales import log_levels, number, symlog_ticks
+from landscape_figures.style import COLOUR_MAP, LOOKS, style
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.contour import QuadContourSet
+from matplotlib.figure import Figure
+from matplotlib.path import Path
+from matplotlib.text import Text
+from PIL import Image
+from scipy.interpolate import RegularGridInterpolator
+
+from landscape.errors import InputError
+from landscape.results import ComparisonResult, HessianResult, SharpnessResult, SurfaceResult, TraceResult
+from landscape.spec import HessianSpec, LineSpec, PlaneSpec, RandomPlaneSpec, SharpnessSpec, TraceSpec
+
+LABELS = ("small batch", "large batch", "SAM")
+LONG = (
+    "small-batch-sgd-momentum-0.9-seed-0",
+    "_large_batch_$5_without_warmup_seed_0_$6",
+    "sharpness-aware minimisation with rho=0.05 and a really long name (adaptive)",
+)
+EIGHT = tuple(f"batch size {2**k}" for k in range(5, 13))
+NONE = np.zeros(0)
+NOISE = np.random.default_rng(0)
+
+
+def hessian(
+    top: float, ends: str = "largest", name: str = "a", converged: bool = True, count: int = 5
+) -> HessianResult:
+    values = top / np.arange(1, count + 1) ** 0.8 * NOISE.uniform(0.9, 1.1, count)
+    values = np.concatenate([values, -0.1 * values[::-1]]) if ends == "both" else values
+    sure = np.ones(len(values), bool)
+    sure[-1] = converged
+    return HessianResult(
+        spec=HessianSpec(count=count, ends=ends), eigenvalues=values, residuals=1e-4 * np.abs(values),
+        sampling_errors=0.2 * np.abs(values), converged=sure, scale=float(top), matvecs=100, restarts=0,
+        provenance={"checkpoint": f"runs/{name}/checkpoints/epoch-50.safetensors"},
+    )  # fmt: skip
+
+
+def hessians(ends: str = "largest") -> list[HessianResult]:
+    return [hessian(top * f, ends, converged=top > 9) for top in (12.0, 250.0, 3.0) for f in (0.8, 1.0, 1.3)]
+
+
+def line(
+    seed: int = 0, labels: tuple[str, ...] = LABELS[:2], path: str = "line", accuracy: bool = True, test: bool = True
+):
+    a = np.linspace(-1, 2, 25)
+    noise = np.random.default_rng(seed).uniform(0.5, 1.5, 25)
+    train = 1e-3 * noise + 4 * np.clip(-a, 0, None) ** 2 + 9 * np.clip(a - 1, 0, None) ** 1.5
+    heldout = 1.1 * train + 0.05
+    return SurfaceResult(
+        spec=LineSpec(path=path), x=a, y=NONE, train_loss=train, test_loss=heldout if test else NONE,
+        train_accuracy=1 / (1 + train) if accuracy else NONE, labels=labels, marks=np.array([[0.0], [1.0]]),
+        test_accuracy=0.98 / (1 + heldout) if accuracy and test else NONE, complete=True, evaluations=50,
+    )  # fmt: skip
+
+
+def plane(labels: tuple[str, ...] = LABELS, aspect: float = 1.0, close: bool = False) -> SurfaceResult:
+    marks = np.array([[0, 0], [9, 0], [8.6, 0.3] if close else [3, 6]]) * [1, aspect]
+    x, y = np.linspace(-3.2, 12.2, 31), np.linspace(-2.1, 8.1, 22) * aspect
+    X, Y = np.meshgrid(x, y, indexing="ij")
+    loss = 1e-3 + np.minimum.reduce([0.03 * np.hypot(X - u, (Y - v) / aspect) ** 2.6 for u, v in marks])
+    return SurfaceResult(
+        spec=PlaneSpec(x_points=31, y_points=22), x=x, y=y, train_loss=loss, train_accuracy=1 / (1 + loss),
+        test_loss=1.1 * loss + 0.05, test_accuracy=0.98 / (1 + loss), labels=labels, marks=marks, complete=True,
+        evaluations=682,
+    )  # fmt: skip
+
+
+def holed(result: SurfaceResult) -> SurfaceResult:
+    loss = result.train_loss.copy()
+    loss[25:28, 3:8], loss[3, 18] = np.nan, np.inf
+    return replaced(result, train_loss=loss, complete=False)
+
+
+def replaced(result, **changes):
+    return dataclasses.replace(result, **changes)
+
+
+def bowl(curvature: float = 1.0, label: str = "SAM") -> SurfaceResult:
+    x, y = np.linspace(-1, 1, 21), np.linspace(-1, 1, 15)
+    X, Y = np.meshgrid(x, y, indexing="ij")
+    loss = 2e-3 + curvature * (X**2 + 0.5 * Y**2 + 0.4 * X * Y)
+    return SurfaceResult(
+        spec=RandomPlaneSpec(x_points=21, y_points=15), x=x, y=y, train_loss=loss, train_accuracy=1 / (1 + loss),
+        test_loss=NONE, test_accuracy=NONE, labels=(label,), marks=np.zeros((1, 2)), complete=True, evaluations=315,
+    )  # fmt: skip
+
+
+def comparison(labels: tuple[str, ...] = LABELS, seeds: int = 3, eigenvalues: int = 1) -> ComparisonResult:
+    columns = [f"λ{k + 1}" for k in range(eigenvalues)]
+    columns += [f"sharpness {space} ε={e} (%)" for space in ("full", "subspace") for e in ("0.001", "0.0005")]
+    columns = ["test accuracy (%)", *columns, "distance ‖w−w₀‖"]
+    level = np.repeat(np.resize([10.0, 300.0, 3.0], len(labels)), seeds)[:, None]
+    values = level * np.linspace(1, 3, len(columns)) * NOISE.uniform(0.8, 1.2, (len(level), len(columns)))
+    values[:, 0] = NOISE.uniform(96, 99, len(level))
+    names = tuple(label for label in labels for _ in range(seeds))
+    return ComparisonResult(
+        labels=names, checkpoints=names, columns=tuple(columns), values=values, errors=0.05 * values
+    )  # fmt: skip
+
+
+def sharpness(level: float = 1.0, name: str = "a", trials: int = 5) -> SharpnessResult:
+    values = level * np.array([[10.0, 3], [60, 20]])[..., None] * NOISE.uniform(0.8, 1.2, (2, 2, trials))
+    deviation = values.std(-1, ddof=1) if trials > 1 else np.full((2, 2), np.nan)
+    return SharpnessResult(
+        spec=SharpnessSpec(trials=trials), loss=0.01, sharpness=values.mean(-1), deviation=deviation, values=values,
+        maxima=values, active=values, projected_gradient=values, spread=values, probe=values, evaluations=1,
+        provenance={"checkpoint": f"runs/{name}/checkpoints/epoch-50.safetensors"},
+    )  # fmt: skip
+
+
+def trace(level: float = 100.0, probes: int = 40) -> TraceResult:
+    samples = NOISE.normal(level, 0.3 * level, probes)
+    return TraceResult(
+        spec=TraceSpec(),
+        trace=float(samples.mean()),
+        standard_error=1.0,
+        converged=bool(level < 200),
+        matvecs=probes,
+        samples=samples,
+    )
+
+
+THRICE = [label for label in LABELS for _ in range(3)]
+CASES = {
+    "eigenvalues": (hessians(), {"names": THRICE}),
+    "eigenvalues-both-ends": (hessians("both"), {"names": THRICE}),
+    "eigenvalues-smallest": ([hessian(3, "smallest"), hessian(9, "smallest", "b")], {}),
+    "eigenvalues-of-all-sizes": ([dataclasses.replace(hessian(1.0), eigenvalues=np.array([1, 0, 0, -1e-9, -3]))], {}),
+    "eigenvalues-zero": ([dataclasses.replace(hessian(1.0), eigenvalues=np.zeros(5))], {}),
+    "eigenvalues-many": ([hessian(3, count=40)], {}),
+    "eigenvalues-compared": ([comparison(LONG)], {"recipe": "eigenvalues"}),
+    "eigenvalues-five-compared": ([comparison(LONG, eigenvalues=5)], {"recipe": "eigenvalues"}),
+    "parametric": ([line()], {}),
+    "parametric-long": ([line(labels=LONG[:2])], {}),
+    "parametric-seeds": ([line(seed) for seed in range(3)], {}),
+    "parametric-band-of-arcs": ([line(seed, path="arc") for seed in range(3)], {"spread": "band"}),
+    "parametric-regression": ([line(accuracy=False, test=False)], {}),
+    "plane": ([plane()], {}),
+    "plane-long": ([plane(LONG)], {"quantity": "test error"}),
+    "plane-flat-and-close": ([plane(aspect=0.35, close=True)], {"quantity": "test loss"}),
+    "plane-tall": ([plane(LONG, aspect=2.5)], {}),
+    "plane-with-holes": ([holed(plane())], {}),
+    "plane-random": ([bowl()], {"recipe": "plane"}),
+    "plane-all-missing": ([dataclasses.replace(plane(), train_loss=np.full((31, 22), np.nan), complete=False)], {}),
+    "plane-constant": ([dataclasses.replace(plane(), train_loss=np.ones((31, 22)))], {}),
+    "plane-of-forty-decades": ([dataclasses.replace(plane(), train_loss=plane().train_loss ** 12)], {}),
+    "parametric-diverged": ([dataclasses.replace(line(), train_loss=np.full(25, np.inf))], {}),
+    "surface-pair": ([bowl(8.0, LONG[1]), bowl(0.2, LONG[2])], {}),
+    "surface-single": ([holed(plane())], {"recipe": "surface_pair", "cap": 0.5}),
+    "sharpness-bars": ([comparison()], {}),
+    "sharpness-bars-long": ([comparison(LONG)], {}),
+    "eigenvalues-of-eight": ([comparison(EIGHT, seeds=1)], {"recipe": "eigenvalues"}),
+    "sharpness-bars-of-eight": ([comparison(EIGHT, seeds=2)], {}),
+    "sharpness-bars-infinite": (
+        [dataclasses.replace(sharpness(), sharpness=np.array([[1, np.inf], [3, np.nan]]))],
+        {},
+    ),
+    "sharpness-bars-alone": ([sharpness(trials=1)], {}),
+    "sharpness-results": ([sharpness(1, "a"), sharpness(30, "b")], {}),
+    "comparison": ([comparison(LONG, eigenvalues=2)], {"recipe": "comparison"}),
+    "trace": ([trace(), trace(400.0)], {"names": LONG[:2]}),
+}
+
+
+def case(name: str) -> Figure:
+    results, options = CASES[name]
+    return draw(results, **options)
+
+
+def digests(folder: FilePath, names: list[str]) -> dict[str, str]:
+    written = [path for name in names for path in save_figure(case(name), folder / name, svg=name == "plane")]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in written}
+
+
+# ---- bytes, formats, global state ----------------------------------------------------------------------------
+
+SAMPLE = ["eigenvalues-compared", "parametric", "plane", "surface-pair", "sharpness-bars"]
+_CHILD = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+import test_figures
+print(test_figures.digests(Path(sys.argv[2]), test_figures.SAMPLE))
+print(sorted({"torch", "matplotlib.pyplot", "tkinter"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.slow
+def test_bytes_repeat_in_another_process_and_no_torch_or_window_system_is_imported(tmp_path):
+    command = [sys.executable, "-W", "error", "-c", _CHILD, str(FilePath(__file__).parent), str(tmp_path / "child")]
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "MPLBACKEND": "tkagg", "TZ": "Asia/Tokyo"}
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+    with matplotlib.rc_context({"font.size": 20, "axes.grid": True, "savefig.dpi": 50, "lines.linewidth": 9}):
+        ours = digests(tmp_path / "parent", SAMPLE)
+    assert told[0] == str(ours)
+    assert told[1] == "[]"
+
+
+def test_callers_settings_stay(tmp_path):
+    with matplotlib.rc_context({"font.size": 13.5, "pdf.fonttype": 3}):
+        before = dict(matplotlib.rcParams)
+        save_figure(case("plane"), tmp_path / "plane")
+        assert dict(matplotlib.rcParams) == before
+
+
+def test_formats(tmp_path):
+    pdf, png = save_figure(case("parametric"), tmp_path / "a.v2.png")
+    assert (pdf.name, png.name) == ("a.v2.pdf", "a.v2.png")
+    content = pdf.read_bytes()
+    assert b"/FontFile2" in content
+    assert b"/Type3" not in content
+    assert b"CreationDate" not in content
+    with Image.open(png) as image:
+        assert min(image.info["dpi"]) >= 299.9
+        assert image.width == pytest.approx(3.4 * 300, abs=1)
+
+
+def test_unwritable_folder_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot write"):
+        save_figure(case("trace"), tmp_path / "file" / "picture")
+
+
+# ---- readable text -------------------------------------------------------------------------------------------
+
+
+def drawn_texts(figure: Figure, monkeypatch) -> list[tuple[str, np.ndarray, float]]:
+    """Every text the renderer is really asked for: (words, (4, 2) corners in pixels, size)."""
+    found = []
+    original = Text.draw
+
+    def recorded(self: Text, renderer, *args, **kwargs) -> None:
+        original(self, renderer, *args, **kwargs)
+        if self.get_visible() and self.get_text().strip():
+            found.append((self.get_text(), corners(self, renderer), self.get_fontsize()))
+
+    monkeypatch.setattr(Text, "draw", recorded)
+    with style():
+        FigureCanvasAgg(figure).draw()
+    return found
+
+
+def corners(text: Text, renderer) -> np.ndarray:
+    """Corners of the text's own, turned rectangle: same centre as its upright box, size as if not turned."""
+    upright = Text.get_window_extent(text, renderer)
+    angle = text.get_rotation()
+    text.set_rotation(0)
+    flat = Text.get_window_extent(text, renderer)
+    text.set_rotation(angle)
+    half = 0.5 * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * (flat.width, flat.height)
+    c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    return half @ np.array([[c, s], [-s, c]]) + ((upright.x0 + upright.x1) / 2, (upright.y0 + upright.y1) / 2)
+
+
+def meet(one: np.ndarray, other: np.ndarray) -> bool:
+    """Two convex quadrilaterals share area (by more than half a pixel) unless some side separates them."""
+    for shape in (one, other):
+        for side in np.roll(shape, -1, axis=0) - shape:
+            normal = np.array([-side[1], side[0]]) / np.hypot(*side)
+            a, b = one @ normal, other @ normal
+            if a.max() <= b.min() + 0.5 or b.max() <= a.min() + 0.5:
+                return False
+    return True
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_texts_are_inside_apart_and_large_enough(name, monkeypatch):
+    figure = case(name)
+    texts = drawn_texts(figure, monkeypatch)
+    width, height = figure.bbox.width, figure.bbox.height
+    assert len(texts) > 5
+    for words, box, size in texts:
+        assert size >= 7, words
+        assert (box >= -0.5).all(), (words, box)
+        assert (box <= (width + 0.5, height + 0.5)).all(), (words, box)
+    for i, (words, box, _) in enumerate(texts):
+        for others, other, _ in texts[i + 1 :]:
+            assert not meet(box, other), (words, others)
+
+
+def test_names_are_shown_whole_or_with_an_ellipsis(monkeypatch):
+    words = {text for text, _, _ in drawn_texts(case("parametric-long"), monkeypatch)}
+    assert any(text.replace("\n", "") == LONG[0] for text in words)
+    assert any(text.replace("\n", "").strip() == LONG[1] for text in words)
+
+
+# ---- what is drawn is what was measured ----------------------------------------------------------------------
+
+
+def test_parametric_draws_the_arrays():
+    result = line()
+    figure = draw([result])
+    left, right = figure.axes
+    lines = {(axes is right, one.get_gid()): one for axes in (left, right) for one in axes.lines if one.get_gid()}
+    for split, loss, accuracy in (
+        ("train", result.train_loss, result.train_accuracy),
+        ("test", result.test_loss, result.test_accuracy),
+    ):
+        np.testing.assert_array_equal(lines[False, f"{split}-middle"].get_xydata(), np.stack([result.x, loss], 1))
+        np.testing.assert_allclose(lines[True, f"{split}-middle"].get_ydata(), 100 * accuracy)
+    assert left.get_yscale() == "log"
+    assert lines[False, "train-middle"].get_linestyle() == "-"
+    assert lines[False, "test-middle"].get_linestyle() == "--"
+
+
+def test_parametric_seeds_show_their_median_and_every_seed():
+    results = [line(seed) for seed in range(3)]
+    axes = draw(results).axes[0]
+    drawn = [one.get_ydata() for one in axes.lines]
+    for result in results:
+        assert any(np.array_equal(result.train_loss, row) for row in drawn)
+    middle = next(one for one in axes.lines if one.get_gid() == "train-middle")
+    np.testing.assert_array_equal(middle.get_ydata(), np.sort([r.train_loss for r in results], axis=0)[1])
+
+
+def test_parametric_leaves_gaps_and_marks_them():
+    loss = line().train_loss.copy()
+    loss[3], loss[-1] = np.nan, np.inf
+    axes = draw([replaced(line(), train_loss=loss)]).axes[0]
+    middle = next(one for one in axes.lines if one.get_gid() == "train-middle")
+    np.testing.assert_array_equal(middle.get_ydata(), loss)
+    crosses = [one for one in axes.lines if one.get_marker() == "x"]
+    np.testing.assert_array_equal(crosses[0].get_xdata(), line().x[[3, -1]])
+
+
+def contour_sets(figure: Figure) -> tuple[QuadContourSet, QuadContourSet]:
+    found = [child for child in figure.axes[0].get_children() if isinstance(child, QuadContourSet)]
+    return next(c for c in found if c.filled), next(c for c in found if not c.filled)
+
+
+@pytest.mark.parametrize("quantity", ["train loss", "test loss", "train error", "test error"])
+def test_plane_contours_lie_where_the_grid_has_their_value(quantity):
+    result = plane()
+    grid = {
+        "train loss": result.train_loss,
+        "test loss": result.test_loss,
+        "train error": 100 - 100 * result.train_accuracy,
+        "test error": 100 - 100 * result.test_accuracy,
+    }[quantity]
+    _, lines = contour_sets(draw([result], quantity=quantity))
+    logarithm = RegularGridInterpolator((result.x, result.y), np.log10(grid))
+    assert len(lines.levels) >= 4
+    for level, path in zip(lines.levels, lines.get_paths(), strict=True):
+        on_grid_lines = path.vertices[
+            np.isclose(path.vertices[:, :1], result.x, atol=1e-9).any(1)
+            | np.isclose(path.vertices[:, 1:], result.y, atol=1e-9).any(1)
+        ]
+        assert len(on_grid_lines) > 0.5 * len(path.vertices)
+        inside = np.clip(on_grid_lines, (result.x[0], result.y[0]), (result.x[-1], result.y[-1]))
+        np.testing.assert_allclose(logarithm(inside), level, atol=1e-9)
+
+
+def test_plane_marks_stand_at_their_coordinates_in_equal_aspect():
+    result = plane(aspect=2.5)
+    axes = draw([result]).axes[0]
+    marks = [one.get_xydata()[0] for one in axes.lines if one.get_gid() == "mark"]
+    np.testing.assert_array_equal(marks, result.marks)
+    (a, b, c) = axes.transData.transform([[0, 0], [1, 0], [0, 1]])
+    assert b[0] - a[0] == pytest.approx(c[1] - a[1])
+
+
+def test_plane_leaves_cells_that_are_not_finite_empty():
+    result = holed(plane())
+    filled, _ = contour_sets(draw([result]))
+    rings = [Path(ring) for area in filled.get_paths() for ring in area.to_polygons()]
+    points = np.stack(np.meshgrid(result.x[1:-1], result.y[1:-1], indexing="ij"), -1)
+    # an area with holes is a set of rings: a point is inside when it is inside an odd number of them
+    covered = np.sum([ring.contains_points(points.reshape(-1, 2)) for ring in rings], axis=0) % 2 == 1
+    covered = covered.reshape(points.shape[:2])
+    finite = np.isfinite(result.train_loss)[1:-1, 1:-1]
+    assert not covered[~finite].any()
+    near = ~finite
+    for axis in (0, 1):
+        near = near | np.roll(near, 1, axis) | np.roll(near, -1, axis)
+    assert covered[~near].mean() > 0.99
+
+
+def test_surfaces_draw_every_finite_cell_and_no_other(monkeypatch):
+    seen = []
+
+    class Recorded(surface_pair_module.Poly3DCollection):
+        def __init__(self, cells, **options):
+            seen.append(np.asarray(cells))
+            super().__init__(cells, **options)
+
+    monkeypatch.setattr(surface_pair_module, "Poly3DCollection", Recorded)
+    result = holed(plane())
+    figure = draw([result, plane()], "surface_pair")
+    finite = np.isfinite(result.train_loss)
+    assert len(seen[0]) == (finite[1:, 1:] & finite[:-1, 1:] & finite[1:, :-1] & finite[:-1, :-1]).sum()
+    assert len(seen[1]) == 30 * 21
+    i, j = (
+        np.argmin(abs(axis[None] - seen[0].reshape(-1, 3)[:, k, None]), axis=1)
+        for k, axis in enumerate((result.x, result.y))
+    )
+    np.testing.assert_allclose(10 ** seen[0].reshape(-1, 3)[:, 2], result.train_loss[i, j])
+    assert figure.axes[0].get_zlim() == figure.axes[1].get_zlim()
+
+
+def test_surface_cap_is_stated_and_drawn(monkeypatch):
+    words = " ".join(text.replace("\n", " ") for text, _, _ in drawn_texts(case("surface-single"), monkeypatch))
+    above = np.nansum(np.where(np.isfinite(holed(plane()).train_loss), plane().train_loss, 0) > 0.5)
+    assert f"{above} points above 0.5 drawn at 0.5" in words
+
+
+@pytest.mark.parametrize("scale", ["log", "linear"])
+def test_bars_end_at_the_mean_with_its_deviation(scale):
+    result = comparison()
+    axes = draw([result], scale=scale).axes[0]
+    bars = [
+        [patch.get_y() + patch.get_height() for patch in c.patches] for c in axes.containers if hasattr(c, "patches")
+    ]
+    blocks = result.values[:, 2:6].reshape(3, 3, 4)
+    np.testing.assert_allclose(bars, blocks.mean(1))
+    spans = [np.array(c.get_segments())[:, :, 1] for c in axes.collections]
+    expected = np.stack([blocks.mean(1) - blocks.std(1, ddof=1), blocks.mean(1) + blocks.std(1, ddof=1)], -1)
+    np.testing.assert_allclose(spans, expected)
+    seeds = np.array([one.get_ydata() for one in axes.lines if one.get_gid() == "seed"]).reshape(3, 3, 4)
+    np.testing.assert_allclose(seeds, blocks)
+    assert axes.get_yscale() == scale
+
+
+def test_bars_without_a_number_say_so(monkeypatch):
+    result = comparison()
+    result.values[4, 3] = np.nan
+    assert [text for text, _, _ in drawn_texts(draw([result]), monkeypatch)].count("n/a") == 1
+
+
+def test_eigenvalues_show_every_seed_its_error_and_what_has_not_converged(monkeypatch):
+    results = hessians()
+    figure = draw(results, names=THRICE)
+    axes = figure.axes[0]
+    drawn = np.concatenate([one.get_ydata() for one in axes.lines if one.get_marker() != "None"])
+    np.testing.assert_allclose(np.sort(drawn), np.sort(np.concatenate([r.eigenvalues for r in results])))
+    spans = np.concatenate([np.array(c.get_segments())[:, :, 1] for c in axes.collections])
+    errors = np.concatenate([r.residuals + r.sampling_errors for r in results])
+    np.testing.assert_allclose(np.sort(np.diff(spans)[:, 0]), np.sort(2 * errors))
+    hollow = np.concatenate([one.get_ydata() for one in axes.lines if one.get_markerfacecolor() == "white"])
+    assert set(hollow) == {r.eigenvalues[-1] for r in results if not r.converged[-1]}
+    assert axes.get_yscale() == "log"
+    assert "not converged" in [text for text, _, _ in drawn_texts(figure, monkeypatch)]
+
+
+def test_negative_eigenvalues_take_a_symmetric_logarithm():
+    assert draw(hessians("both"), names=THRICE).axes[0].get_yscale() == "symlog"
+
+
+def test_trace_ends_at_the_estimate():
+    result = trace()
+    ends = [one.get_xydata()[-1] for one in draw([result]).axes[0].lines]
+    np.testing.assert_allclose(ends, [[40, result.samples.mean()]] * 2)
+
+
+def test_zero_losses_keep_the_logarithm():
+    loss = line().train_loss * (line().train_loss > 2e-3)
+    assert draw([replaced(line(), train_loss=loss)]).axes[0].get_yscale() == "symlog"
+    grid = np.where(plane().train_loss < 2e-3, 0, plane().train_loss)
+    _, lines = contour_sets(draw([replaced(plane(), train_loss=grid)]))
+    assert min(lines.levels) < -1  # drawn as log₁₀; levels of the loss itself would not be negative
+
+
+# ---- choosing, refusing --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("results", "options", "message"),
+    [
+        ([], {}, "at least one"),
+        ([line()], {"recipe": "pie"}, "one of eigenvalues"),
+        ([line()], {"colour": "red"}, "one of names, spread"),
+        ([line(), hessian(1)], {}, "no recipe draws"),
+        ([line(), plane()], {}, r"sharpness_bars +Sharpness by space"),
+        ([line()], {"recipe": "plane"}, "plane scan"),
+        ([plane()], {"quantity": "train los"}, "train loss, test loss"),
+        ([bowl()], {"recipe": "plane", "quantity": "test error"}, "holds no test error"),
+        ([plane()], {"names": ["a"]}, "1 given for 3"),
+        ([hessian(1), hessian(1, "both")], {}, "different ends"),
+        ([line(), line(path="arc")], {}, "differ in their α"),
+        ([hessian(1), hessian(2, "both")], {"recipe": "trace"}, "trace needs"),
+        ([hessian(-1)], {"scale": "log"}, "symlog or linear"),
+        ([line(labels=("a", "b")), line(labels=("c", "b"))], {}, "different checkpoints"),
+    ],
+)
+def test_unfit_requests_are_refused_with_a_remedy(results, options, message):
+    with pytest.raises(InputError, match=message):
+        draw(results, **options)
+
+
+def test_every_recipe_has_help_and_a_case():
+    used = {options.get("recipe") or __import__("landscape_figures").recipe_for(r) for r, options in CASES.values()}
+    assert used == set(RECIPES)
+    assert all(function.__doc__ for function in RECIPES.values())
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["r/sgd/checkpoints/epoch_9.safetensors", "r/sam/checkpoints/epoch_9.safetensors"], ["sgd", "sam"]),
+        (["sgd/checkpoints/epoch_1.pt", "sgd/checkpoints/epoch_9.pt"], ["epoch_1", "epoch_9"]),
+        (["x/sgd/last.pt", "x/sam/last.pt"], ["sgd", "sam"]),
+        (["x/0/a.pt", "x/1/a.pt", "x/1/b.pt"], ["0/a", "1/a", "1/b"]),
+        (["a.pt", "a.pt"], ["a", "a"]),
+        ([None, "b.pt"], ["result 1", "b"]),
+    ],
+)
+def test_names_tell_the_checkpoints_apart(paths, names):
+    results = [replaced(line(), provenance={"checkpoint": path}) for path in paths]
+    assert result_names(results, None) == names
+
+
+# ---- numbers and colours -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0, "0"),
+        (0.05, "0.05"),
+        (-4.0, "−4"),
+        (1e-3, "0.001"),
+        (3e-5, "3×10⁻⁵"),
+        (1e6, "10⁶"),
+        (-1e4, "−10⁴"),
+        (-2.5e12, "−2.5×10¹²"),
+    ],
+)
+def test_numbers(value, words):
+    assert number(value) == words
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(-12, 6), st.floats(0.02, 30), st.integers(5, 12))
+def test_log_levels_are_few_and_inside(exponent, decades, most):
+    low, high = 10.0**exponent, 10.0 ** (exponent + decades)
+    levels = log_levels(low, high, most)
+    assert 2 <= len(levels) <= most
+    assert (np.diff(levels) > 0).all()
+    assert (levels >= low * 0.999).all()
+    assert (levels <= high * 1.001).all()
+    mantissas = levels / 10.0 ** np.floor(np.log10(levels) + 1e-12)
+    if decades > 2:
+        assert np.isclose(mantissas[:, None], [1, 2, 3, 5], rtol=1e-6).any(1).all()
+
+
+@given(st.floats(-1e6, -1e-3), st.floats(1e-3, 1e6))
+def test_symlog_ticks_are_few_and_hold_zero(low, high):
+    ticks = symlog_ticks(low, high, 1e-4, 6)
+    assert 0 in ticks
+    assert len(ticks) <= 9
+    assert ((ticks >= low) & (ticks <= high)).all()
+
+
+def lightness(colour) -> float:
+    """CIE L* of an sRGB colour."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    y = float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+    return 116 * y ** (1 / 3) - 16 if y > 0.008856 else 903.3 * y
+
+
+def test_series_can_be_told_apart_in_black_and_white():
+    first = LOOKS[:7]
+    for channel in ("colour", "line", "marker", "hatch"):
+        assert len({str(getattr(look, channel)) for look in first}) == 7
+    assert len(set(map(str, LOOKS))) == len(LOOKS)
+    three = sorted(lightness(look.colour) for look in first[:3])
+    assert np.diff(three).min() > 8
+
+
+def test_the_map_is_monotone_in_lightness():
+    values = [lightness(colour) for colour in matplotlib.colormaps[COLOUR_MAP](np.linspace(0, 1, 64))]
+    assert (np.diff(values) > 0).all()
