@@ -2,7 +2,6 @@
 
 Layer order and dropout follow the authors' published code; its convolutions and poolings pad to keep
 the size ("same"). C1 and C2 have 10 outputs (CIFAR-10), C3 and C4 the same layers with 100 (CIFAR-100).
-The authors' batch norm used each batch's own statistics in tests too: the policy "batch" of a problem.
 """
 
 from torch import nn
