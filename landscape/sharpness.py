@@ -1,0 +1,143 @@
+"""Keskar's ε-sharpness: how far the loss can rise in a small box around the weights, in percent.
+
+φ = 100 · (max_{z ∈ C_ε} f(x + Az) − f(x)) / (1 + f(x)),   C_ε = {z : |z_i| ≤ ε(|(A⁺x)_i| + 1)}
+
+N. S. Keskar et al., "On Large-Batch Training for Deep Learning", ICLR 2017, section 2.2.1. The full space
+has A = I; the random subspace has p = 100 columns, whose law the paper leaves open. It matters: unit or
+orthonormal columns keep ‖Az‖₂ below about ε√p = 0.01 for ε = 1e-3, N(0,1) entries reach about ε√(pn), as far
+as the corners of the full box. Only sharpnesses under the same law can be compared.
+
+φ is not invariant: scaling one ReLU layer up and the next down leaves the network the same function and
+moves φ (Dinh et al. 2017).
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from landscape import seeds
+from landscape.aliases import Vector
+from landscape.errors import InputError
+from landscape.methods.affine import Function, columns, pseudo_inverse, restricted
+from landscape.methods.box import BoxMaximum, maximise_in_box
+from landscape.problem import Problem
+from landscape.results import SharpnessResult
+from landscape.spec import SharpnessSpec
+
+Progress = Callable[[int, int, str], None]
+_JITTER = (0.1, 1.0)
+
+
+def measure(
+    problem: Problem, spec: SharpnessSpec, weights: Vector | None = None, progress: Progress | None = None
+) -> SharpnessResult:
+    """ε-sharpness at the problem's weights, or at `weights` (n,).
+
+    Each trial draws its own A, starts and probes, and uses them for every ε, so that differences between
+    ε are not noise. A larger box contains a smaller one: its maximisation also begins at the smaller
+    one's best point, and φ never decreases with ε. progress(done, total, what) is called before each
+    maximisation. Raises `InputError` when the loss at the weights is not finite.
+    """
+    begun = time.perf_counter()
+    x = problem.weights if weights is None else weights
+    loss, accuracy = problem.evaluate(x)
+    if not np.isfinite(loss):
+        raise InputError(f"the loss at the weights is {loss}: sharpness needs a finite one. Check weights and data.")
+    found = np.empty((len(spec.spaces), len(spec.epsilons), spec.trials), dtype=object)
+    for i, space in enumerate(spec.spaces):
+        for trial in range(spec.trials):
+            place = _place(problem, x, space, spec, trial)
+            smaller: tuple[float, BoxMaximum] | None = None
+            for j in np.argsort(spec.epsilons, kind="stable"):
+                if progress is not None:
+                    done = sum(m is not None for m in found.flat)
+                    progress(done, found.size, f"{space}, ε = {spec.epsilons[j]:g}, trial {trial + 1}")
+                found[i, j, trial] = _maximum(place, spec, spec.epsilons[j], smaller)
+                smaller = spec.epsilons[j], found[i, j, trial]
+    return SharpnessResult(
+        spec=spec, loss=loss, seconds=time.perf_counter() - begun,
+        conditions=_conditions(problem, accuracy, found), **_summary(found, loss),
+        evaluations=1 + sum(m.evaluations for m in found.flat),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One trial's space: f of the coordinates z, |A⁺x| + 1, jittered starts and random corners in units of the box."""
+
+    function: Function
+    scale: Vector
+    starts: Float[Tensor, "restarts n"]
+    corners: Float[Tensor, "corners n"]
+    solver: str
+
+
+def _place(problem: Problem, x: Vector, space: str, spec: SharpnessSpec, trial: int) -> _Place:
+    def draw(what: str, law: Callable[..., Tensor], count: int, like: Vector) -> Tensor:
+        """Rows drawn one by one in float64, so that they are the same in float32 and need little memory."""
+        rng, wide = seeds.stream(spec.seed, "sharpness", space, what, trial), like.double()
+        rows = like.new_empty(count, like.numel())
+        for row in rows:
+            row.copy_(law(rng, 1, wide)[0])
+        return rows
+
+    function: Function
+    if space == "full":
+        scale, solver = x.abs() + 1, spec.solver
+
+        def function(z: Tensor, /) -> tuple[float, Tensor]:
+            return problem.value_and_gradient(x + z)
+
+    else:
+        rows = columns(draw("columns", seeds.gaussian, spec.dimension, x), spec.law)
+        scale, solver = (pseudo_inverse(rows, x).abs() + 1).to(x.dtype), "scipy"
+        function = restricted(problem.value_and_gradient, x, rows)
+    starts = draw("starts", seeds.uniform, spec.restarts, scale)
+    for number, start in enumerate(starts):
+        start *= _JITTER[number % len(_JITTER)]
+    return _Place(function, scale, starts, draw("corners", seeds.rademacher, 2 * spec.restarts, scale), solver)
+
+
+def _maximum(
+    place: _Place, spec: SharpnessSpec, epsilon: float, smaller: tuple[float, BoxMaximum] | None
+) -> BoxMaximum:
+    radius = epsilon * place.scale
+    probes = place.corners * radius
+    if smaller is not None:
+        known = smaller[1].point
+        probes = torch.cat([probes, known[None], known[None] * (epsilon / smaller[0])])
+    return maximise_in_box(place.function, radius, place.starts * radius, spec.iterations, probes, place.solver)
+
+
+def _summary(found: np.ndarray, loss: float) -> dict[str, Any]:
+    def each(value: Callable[[BoxMaximum], float]) -> np.ndarray:
+        return np.vectorize(value, otypes=[float])(found)
+
+    maxima = each(lambda m: max(m.value, loss))  # z = 0 is in the box
+    values = 100 * (maxima - loss) / (1 + loss)
+    return {
+        "sharpness": values.mean(-1),
+        "deviation": values.std(-1, ddof=1) if values.shape[-1] > 1 else np.full(values.shape[:-1], np.nan),
+        "values": values,
+        "maxima": maxima,
+        "active": each(lambda m: m.active),
+        "projected_gradient": each(lambda m: m.projected_gradient),
+        "spread": each(lambda m: m.value - m.values.min()),
+        "probe": each(lambda m: m.probe),
+    }
+
+
+def _conditions(problem: Problem, accuracy: float, found: np.ndarray) -> dict[str, Any]:
+    """converged: (space, ε, trial) flags; walls: evaluations that were not finite and counted as −∞."""
+    return {
+        **problem.conditions(),
+        "accuracy": accuracy,
+        "converged": np.vectorize(lambda m: m.converged, otypes=[bool])(found).tolist(),
+        "walls": sum(m.walls for m in found.flat),
+    }
