@@ -19,10 +19,10 @@ from landscape.aliases import Vector
 from landscape.data import Dataset
 from landscape.errors import InputError, illegal
 from landscape.problem import Evaluation, Problem
+from landscape.reading.state_dicts import match
+from landscape.reading.weights import Weights, checkpoint_file, describe, read_weights
 from landscape.setting import completed, dataset_of, fresh_model, pose
 from landscape.spec import ProblemSpec
-from landscape.state_dicts import match
-from landscape.weights import Weights, checkpoint_file, describe, read_weights
 
 __all__ = [
     "Opened", "Weights", "checkpoint_file", "choose_device", "describe", "load_into", "open_checkpoint", "prepare",

@@ -12,9 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscape import archives, pickles, torch_files
 from landscape.errors import InputError
-from landscape.pickles import UnreadableError
+from landscape.reading import archives, pickles, torch_files
+from landscape.reading.pickles import UnreadableError
 
 
 def saved(value, **options):

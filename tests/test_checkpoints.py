@@ -18,9 +18,9 @@ from landscape import checkpoints
 from landscape.checkpoints import choose_device, describe, load_into, open_checkpoint, prepare, read_weights
 from landscape.errors import InputError
 from landscape.files import seal
+from landscape.reading.weights import Weights
 from landscape.spec import ProblemSpec, TrainSpec
 from landscape.training.run import train
-from landscape.weights import Weights
 
 
 def network(width=5, norm=False):

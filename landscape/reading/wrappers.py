@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from landscape.errors import InputError
-from landscape.state_dicts import some
+from landscape.reading.state_dicts import some
 
 WRAPPERS = (
     "state_dict", "model_state_dict", "model_state", "model", "model_dict", "net", "net_state_dict", "network",

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from landscape import pickles
 from landscape.errors import InputError
-from landscape.pickles import Call, External, Name, UnreadableError
+from landscape.reading import pickles
+from landscape.reading.pickles import Call, External, Name, UnreadableError
 
 REMEDY = "In the code that made it, save the weights alone: torch.save(model.state_dict(), path)."
 SCALARS = {f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")}

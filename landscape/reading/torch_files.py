@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from landscape import archives, pickles
 from landscape.errors import InputError
-from landscape.pickle_audit import REMEDY, SCALARS, refuse_code, storages
-from landscape.pickles import UnreadableError
+from landscape.reading import archives, pickles
+from landscape.reading.pickle_audit import REMEDY, SCALARS, refuse_code, storages
+from landscape.reading.pickles import UnreadableError
 
 LEGACY_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"
 

@@ -17,9 +17,9 @@ import torch
 from safetensors.torch import load as parse_safetensors
 from torch import Tensor
 
-from landscape import archives, torch_files, wrappers
 from landscape.errors import InputError
 from landscape.files import Sealed, read_bytes, unseal
+from landscape.reading import archives, torch_files, wrappers
 
 _DENSE = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool, torch.uint8,
           torch.int8, torch.int16, torch.int32, torch.int64}  # fmt: skip
