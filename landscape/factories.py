@@ -96,7 +96,7 @@ def _load_module(name: str) -> types.ModuleType:
         except ModuleNotFoundError as error:
             if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
                 raise InputError(
-                    f"no module named {error.name!r} (current folder: {Path.cwd()}). "
+                    f"cannot import {name}: no module named {error.name!r} (current folder: {Path.cwd()}). "
                     "Install it, or name a file as path/to/file.py:factory."
                 ) from None
             raise InputError(f"module {name} cannot be imported: {_told(error)}") from error

@@ -100,8 +100,7 @@ def _validate(name: str, value: Any, limits: Mapping[str, Any], kind: type | Non
     if number:
         low, high, above, below = bounds
         inside = (
-            value == value
-            and abs(value) != float("inf")
+            abs(float(value)) < float("inf")
             and (low is None or value >= low)
             and (high is None or value <= high)
             and (above is None or value > above)

@@ -97,7 +97,7 @@ def unseal(content: bytes, path: object) -> Sealed | None:
         return None
     found = _SEAL.search(head)
     damaged = InputError(
-        f"{path} is damaged: its contents do not match the checksum inside it. Restore it from a copy, or make it again."
+        f"{path} is damaged: its contents do not match the checksum inside it. Restore a copy, or make it again."
     )
     if found is None:
         raise damaged

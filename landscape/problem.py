@@ -43,6 +43,12 @@ class Problem:
 
     Raises `InputError` when two passes over the batches differ, when two evaluations of the same batch
     differ (dropout that eval mode does not switch off), or when the loss averages instead of summing.
+
+    >>> model, loss = nn.Linear(2, 1, bias=False), nn.MSELoss(reduction="sum")
+    >>> x, y = torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0], [0.0, 0.0]]), torch.zeros(4, 1)
+    >>> problem = Problem(model, loss, [(x[:3], y[:3]), (x[3:], y[3:])])
+    >>> problem.hessian(problem.weights)(torch.tensor([1.0, 1.0]))  # (2/N)·xᵀx·v
+    tensor([0.5000, 2.0000])
     """
 
     model: nn.Module
@@ -52,6 +58,7 @@ class Problem:
     size: int = field(init=False)
     weights: Vector = field(init=False, repr=False)
     _shapes: dict[str, torch.Size] = field(init=False, repr=False)
+    _rows_in_all: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.batch_norm not in ("running", "batch"):
@@ -69,7 +76,8 @@ class Problem:
                 module.track_running_stats = False
         weights = torch.cat([p.detach().reshape(-1) for p in free.values()]).clone()
         self._set(model=model, weights=weights, _shapes={k: p.shape for k, p in free.items()})
-        self._set(size=_count_twice(self.batches, self._terms))
+        size, rows = _count_twice(self.batches, self._terms)
+        self._set(size=size, _rows_in_all=rows)
         self._probe_evaluation()
 
     def _set(self, **values: Any) -> None:
@@ -89,7 +97,7 @@ class Problem:
         hits = torch.zeros((), dtype=torch.float64, device=w.device)
         parameters = {**self.named(w), **(buffers or {})}
         with torch.no_grad(), twice_differentiable(self.model):
-            for inputs, targets in self._passes(w):
+            for inputs, targets in self.passes(w):
                 outputs = self._outputs(parameters, inputs)
                 total += self.loss(outputs, targets)
                 if hits_of is not None:
@@ -128,10 +136,10 @@ class Problem:
         group b, so quotients @ counts / N is the Rayleigh quotient of H. With batch_norm="batch" the groups
         are the batches themselves, because a part of a batch would be normalised differently.
         """
-        per_group = 0 if self.batch_norm == "batch" else max(1, self.size // groups)
+        per_group = 0 if self.batch_norm == "batch" else max(1, self._rows_in_all // groups)
         counts: list[int] = []
         columns: list[Tensor] = []
-        for inputs, targets in self._passes(w):
+        for inputs, targets in self.passes(w):
             for part in _split((inputs, targets), per_group):
                 counts.append(self._terms(part))
                 with twice_differentiable(self.model):
@@ -166,7 +174,7 @@ class Problem:
         parameters, seen = self.named(w), 0
         try:
             with torch.no_grad(), twice_differentiable(self.model):
-                for batch in self._passes(w):
+                for batch in self.passes(w):
                     inputs, targets = batch if examples is None else _first(batch, examples - seen)
                     count = self._rows(targets)
                     seen += count
@@ -201,12 +209,14 @@ class Problem:
         return self.loss(self._outputs(self.named(leaf), batch[0]), batch[1]), leaf
 
     def _batch_losses(self, w: Vector) -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in self._passes(w):
+        for batch in self.passes(w):
             with twice_differentiable(self.model), torch.enable_grad():
                 loss, leaf = self._loss_at_leaf(w, batch)
                 yield loss, leaf
 
-    def _passes(self, w: Vector) -> Iterator[Batch]:
+    def passes(self, w: Vector) -> Iterator[Batch]:
+        """The batches, on the device of w and with its floating-point type."""
+
         def place(x: Any) -> Any:
             if not isinstance(x, Tensor):
                 return x
@@ -224,7 +234,7 @@ class Problem:
         return next(len(leaf) for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
 
     def _probe_evaluation(self) -> None:
-        inputs, targets = _first(next(iter(self._passes(self.weights))), _PROBE_ROWS)
+        inputs, targets = _first(next(iter(self.passes(self.weights))), _PROBE_ROWS)
         with torch.no_grad(), twice_differentiable(self.model):
             parameters = self.named(self.weights)
             outputs = self._outputs(parameters, inputs)
@@ -283,19 +293,20 @@ def _split(batch: Batch, rows: int) -> Iterator[Batch]:
         yield tree_map(lambda x, s=start: sliced(x, s), batch)
 
 
-def _count_twice(batches: Iterable[Batch], terms: Callable[[Batch], int]) -> int:
-    """N, after comparing two passes over the data tensor by tensor (a list in memory cannot change)."""
+def _count_twice(batches: Iterable[Batch], terms: Callable[[Batch], int]) -> tuple[int, int]:
+    """(N, number of examples), after comparing two passes over the data (a list in memory cannot change)."""
     fixed = isinstance(batches, list | tuple)
-    size, first = 0, []
+    size, rows, first = 0, 0, []
     for number, batch in enumerate(batches):
         if not isinstance(batch, tuple | list) or len(batch) != 2:
             raise InputError(f"batch {number} is not a pair (inputs, targets). Wrap the data source to give pairs.")
         size += terms((batch[0], batch[1]))
+        rows += Problem._rows(batch[1])
         first.append([] if fixed else [_fingerprint(leaf) for leaf in tree_leaves(tuple(batch))])
     if size == 0:
         raise InputError("the data source gives no examples. Check the data set and its filters.")
     if fixed:
-        return size
+        return size, rows
     second = -1
     for second, batch in enumerate(batches):
         now = [_fingerprint(leaf) for leaf in tree_leaves(tuple(batch))]
@@ -309,7 +320,7 @@ def _count_twice(batches: Iterable[Batch], terms: Callable[[Batch], int]) -> int
             f"the data source gave {len(first)} batches at the first pass and {second + 1} at the second. "
             "Pass a list or a DataLoader, not a generator."
         )
-    return size
+    return size, rows
 
 
 def _fingerprint(leaf: Any) -> Any:

@@ -22,7 +22,14 @@ def derived_seed(seed: int, *name: object) -> int:
 
 
 def stream(seed: int, *name: object) -> Generator:
-    """An independent CPU generator for the draw called `name` under `seed`."""
+    """An independent CPU generator for the draw called `name` under `seed`.
+
+    >>> first = torch.rand(3, generator=stream(0, "start", 1))
+    >>> torch.equal(first, torch.rand(3, generator=stream(0, "start", 1)))
+    True
+    >>> torch.equal(first, torch.rand(3, generator=stream(0, "start", 2)))
+    False
+    """
     return Generator().manual_seed(derived_seed(seed, *name))
 
 

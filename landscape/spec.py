@@ -30,7 +30,7 @@ class ProblemSpec(SourceSpec):
     split: str = option("train", "examples the loss is taken over", choices=("train", "test"))
     examples: int | None = option(None, "use this many examples, a fixed random subset; default all", minimum=1)
     subset_seed: int = option(0, "seed of the subset drawn by --examples", minimum=0)
-    batch_size: int = option(1000, "examples evaluated at once; changes memory, not the result", minimum=1)
+    batch_size: int = option(256, "examples evaluated at once; changes memory, not the result", minimum=1)
     label_smoothing: float = option(0.0, "label smoothing of the cross-entropy", minimum=0, below=1)
     batch_norm: str = option(
         "running", "batch norm uses running statistics or each batch's own", choices=("running", "batch")

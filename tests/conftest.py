@@ -10,7 +10,9 @@ from jaxtyping import install_import_hook
 # Shapes and types of every call are checked, except in specs, which check themselves and say what is wrong.
 PACKAGE = Path(__file__).resolve().parent.parent / "landscape"
 CHECKED = [f"landscape.{path.stem}" for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()]
-install_import_hook(sorted({*CHECKED} - {"landscape.spec", "landscape.fields", "landscape.__init__"}), "beartype.beartype")
+install_import_hook(
+    sorted({*CHECKED} - {"landscape.spec", "landscape.fields", "landscape.__init__"}), "beartype.beartype"
+)
 
 torch.set_num_threads(1)  # networks this small lose time to a second thread
 

@@ -178,7 +178,7 @@ def _first_minimum(model: Model, z: Vector, gradient: Vector, radius: Vector) ->
     descent = torch.where(times > 0, -gradient, 0)
     times, order = times.sort()
     order = order[: int(times.isfinite().sum())]
-    rows, theta = model.rows, model.theta
+    by_coordinate, theta = model.rows.T.contiguous(), model.theta  # gathers one cache line, not 2m
     M, scales, p = (torch.as_tensor(x).to(z.device) for x in (model.middle(), model.scales, model.times(descent)))
     moved, left = torch.zeros_like(p), inner(descent, descent)
     before = torch.zeros_like(left)
@@ -188,7 +188,7 @@ def _first_minimum(model: Model, z: Vector, gradient: Vector, radius: Vector) ->
         d, ends = descent[block].double(), ends.double()
         starts = torch.cat([before[None], ends[:-1]])
         lengths = ends - starts
-        drops = d * (rows[:, block].double() * scales[:, None])
+        drops = by_coordinate.index_select(0, block).T.contiguous() * (d * scales[:, None])
         P = p[:, None] - (drops.cumsum(1) - drops)  # W times the path's direction, piece by piece
         ways = lengths * P
         C = moved[:, None] + ways.cumsum(1) - ways  # W times the way so far

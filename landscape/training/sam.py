@@ -29,6 +29,14 @@ def ascended(
     gradient moves nothing. Gradients are read at entry and left to the caller.
 
     Raises `InputError` when ρ or η is negative or not finite.
+
+    >>> w = torch.tensor([3.0, 4.0], requires_grad=True)
+    >>> (w @ w / 2).backward()
+    >>> with ascended([w], rho=0.5):
+    ...     print(w.tolist())
+    [3.299999952316284, 4.400000095367432]
+    >>> w.tolist()
+    [3.0, 4.0]
     """
     for name, value in (("rho", rho), ("eta", eta)):
         if not 0 <= value < float("inf"):

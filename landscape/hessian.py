@@ -1,0 +1,98 @@
+"""Extreme eigenvalues of the Hessian of the mean loss, by thick-restart Lanczos, with their errors."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from landscape import seeds
+from landscape.aliases import Vector
+from landscape.errors import InputError
+from landscape.methods.restart import Eigenpairs, extreme_eigenpairs, smallest_basis
+from landscape.problem import Problem
+from landscape.results import HessianResult
+from landscape.spec import HessianSpec
+
+Progress = Callable[[int, int | None, str], object]
+
+_MOST_ROWS = 400
+"""A basis longer than this costs more in reorthogonalisation than it saves in products."""
+
+
+def measure(
+    problem: Problem, spec: HessianSpec, weights: Vector | None = None, progress: Progress | None = None
+) -> HessianResult:
+    """Eigenvalues λ of ∇²f(w), f the mean loss, at the wanted ends of the spectrum.
+
+    w: `weights` (n,), default the problem's own. Each residual ‖Hv − λv‖ bounds the distance from λ to an
+    eigenvalue of H; a pair that did not converge within `spec.max_matvecs` products says so.
+    progress(matvecs, None, note) is called at every look. conditions["complete"]: whether a fresh random start
+    has shown that no further eigenvalue belongs to the wanted ones (see `methods.restart`).
+
+    Raises `InputError` when the basis does not fit into `spec.basis_gib`, and when a product is not finite.
+    Source: Wu & Simon 2000; Ghorbani, Krishnan & Xiao 2019 (arXiv 1901.10159) for networks.
+    """
+    began = time.perf_counter()
+    w = problem.weights if weights is None else weights
+    evaluation = problem.evaluate(w)
+    if not np.isfinite(evaluation.loss):
+        raise InputError(f"the loss at the weights is {evaluation.loss}: its Hessian means nothing. Check the weights.")
+
+    def watch(matvecs: int, converged: int) -> None:
+        if progress is not None:
+            progress(matvecs, None, f"{converged} eigenvalues converged")
+
+    pairs = extreme_eigenpairs(
+        problem.hessian(w), lambda i: _start(spec.seed, i, w), spec.count, spec.ends, spec.tolerance,
+        spec.max_matvecs, _rows(spec, w), watch,
+    )  # fmt: skip
+    return HessianResult(
+        spec=spec, eigenvalues=pairs.values, residuals=pairs.residuals, converged=pairs.converged,
+        sampling_errors=_sampling_errors(problem, w, pairs, spec.sampling_error),
+        scale=pairs.scale, matvecs=pairs.matvecs, restarts=pairs.restarts,
+        vectors=pairs.vectors.cpu().numpy() if spec.vectors else np.zeros((0, 0), np.float32),
+        seconds=time.perf_counter() - began,
+        conditions={**problem.conditions(), **evaluation._asdict(), "complete": pairs.complete},
+    )  # fmt: skip
+
+
+def _start(seed: int, number: int, like: Vector) -> Vector:
+    return seeds.gaussian(seeds.stream(seed, "hessian", number), 1, like)[0]
+
+
+def _rows(spec: HessianSpec, w: Vector) -> int:
+    """Rows of the Krylov basis that fit into the memory granted."""
+    row_gib = w.numel() * w.element_size() / 2**30
+    rows, needed = int(spec.basis_gib / row_gib), smallest_basis(spec.count, spec.ends, w.numel())
+    if rows < needed:
+        raise InputError(
+            f"basis_gib = {spec.basis_gib:g} holds {rows} vectors of {w.numel()} parameters, and {spec.count} "
+            f"eigenvalues need {needed}: give at least {needed * row_gib:.3g} GiB, or ask for fewer eigenvalues."
+        )
+    return max(needed, min(rows, _MOST_ROWS))
+
+
+def _sampling_errors(problem: Problem, w: Vector, pairs: Eigenpairs, asked: bool) -> np.ndarray:
+    """Standard error of each λ = vᵀHv, the examples taken as a random sample: from vᵀH_b v over groups b."""
+    if not asked:
+        return np.full(len(pairs.values), np.nan)
+    counts, quotients = problem.rayleigh_by_group(w, pairs.vectors)
+    return standard_errors(counts, quotients).numpy()
+
+
+def standard_errors(counts: Float[Tensor, " groups"], means: Float[Tensor, "k groups"]) -> Float[Tensor, " k"]:
+    """Standard error of Σ_b p_b m_b with p_b = n_b/N: √(B/(B−1) Σ_b p_b² (m_b − m)²), NaN for one group.
+
+    For equal groups this is the usual s/√B. Source: Cochran 1977, Sampling Techniques, section 6 (the
+    linearised ratio estimator).
+    """
+    shares = counts / counts.sum()
+    deviations = means - (means @ shares)[:, None]
+    variance = (shares.square() * deviations.square()).sum(1)
+    groups = len(counts)
+    if groups < 2:
+        return torch.full_like(variance, float("nan"))
+    return (variance * groups / (groups - 1)).sqrt()

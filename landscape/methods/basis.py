@@ -1,0 +1,188 @@
+"""A growing orthonormal basis with the coefficients of A in it: the workspace of the eigenvalue solver.
+
+Rows b_0 … b_{p-1} are orthonormal. Those that have been multiplied ("expanded") satisfy
+
+    A b_j = Σ_i H_ij b_i                                    (1)
+
+to rounding, because every product is split by Gram-Schmidt into the rows there were, plus one new row. Rows
+not yet multiplied are "pending". One start vector gives Lanczos (one pending row, H tridiagonal); a second
+random vector may join at any time, and thick restarts rotate rows, without any change to (1). As (1) is an
+identity of what was computed, residuals taken from H are those of explicit products.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from landscape.aliases import Matvec, Vector
+from landscape.errors import illegal
+from landscape.methods.inner import combinations, norm, products
+from landscape.methods.lanczos import breakdown, orthogonalise, require_finite, unit_or_zero
+
+
+@dataclass(frozen=True)
+class RitzValues:
+    """Rayleigh-Ritz on the m expanded rows: values (m,) ascending, coordinates (m, m) in columns.
+
+    residuals: (m,) ‖Ax − θx‖ as equation (1) has it. couplings: (pending, m), the part of each residual
+    along each pending row. noise: an estimate of ‖(computed product) − Av‖ for a unit vector v.
+    """
+
+    values: np.ndarray
+    coordinates: np.ndarray
+    residuals: np.ndarray
+    couplings: np.ndarray
+    noise: float
+
+
+class Basis:
+    """At most `capacity` orthonormal rows of length n, and H. Methods that read H wait for the device."""
+
+    def __init__(self, like: Vector, capacity: int):
+        self.rows = like.new_empty(capacity, like.numel())
+        self.count = 0
+        self.pending: list[int] = []
+        self._H = torch.zeros(capacity, capacity, dtype=torch.float64, device=like.device)
+        self._scale = torch.zeros((), dtype=torch.float64, device=like.device)
+        self._breakdown = breakdown(like)
+        self._born: list[tuple[int, int]] = []
+        self._dropped = 0.0
+        self._aside = self.rows[:0], self._H[:0, :0]
+        self._set_aside_at = self._held = 0
+
+    @property
+    def room(self) -> int:
+        """How many rows may still be added."""
+        return len(self.rows) - self.count - self._held
+
+    @property
+    def expanded(self) -> list[int]:
+        return [i for i in range(self.count) if i not in self.pending]
+
+    def inject(self, vector: Vector) -> bool:
+        """Add the part of `vector` orthogonal to all rows as a pending row; False when nothing is left of it."""
+        length = norm(vector)
+        if not length.item() < float("inf"):
+            raise illegal("norm of a start vector", length.item(), "finite", "Draw another one.")
+        if length.item() == 0 or self.count >= self.rows.shape[1]:
+            return False
+        _, rest, length = orthogonalise(self.rows[: self.count], vector * (1 / length).to(vector.dtype))
+        if length.item() <= self._breakdown:
+            return False
+        _, rest, length = orthogonalise(self.rows[: self.count], rest * (1 / length).to(rest.dtype))
+        self.rows[self.count] = rest * (1 / length).to(rest.dtype)
+        self.pending.append(self.count)
+        self.count += 1
+        return True
+
+    def expand(self, matvec: Matvec, row: int) -> int:
+        """Multiply a pending row; returns the new pending row. Does not wait for the device."""
+        new = self.count
+        h, w, length = orthogonalise(self.rows[:new], matvec(self.rows[row]))
+        self._scale = torch.maximum(self._scale, torch.linalg.vector_norm(torch.cat([h, length[None]])))
+        beta, self.rows[new] = unit_or_zero(w, length, self._breakdown * self._scale)
+        self._H[:new, row] = h
+        self._H[new, row] = beta
+        self.pending.remove(row)
+        self.pending.append(new)
+        self._born.append((new, row))
+        self.count += 1
+        return new
+
+    def coefficients(self) -> np.ndarray:
+        """H (p, p), columns of pending rows zero, after cutting off rows that a breakdown left empty."""
+        H = self._H[: self.count, : self.count].cpu().numpy().copy()
+        require_finite(H)
+        for new, row in self._born:
+            if H[new, row] == 0:
+                self._truncate(new)
+                self._dropped = max(self._dropped, self._breakdown * self._scale.item())
+                break
+        self._born.clear()
+        return H[: self.count, : self.count]
+
+    def ritz(self, first: int = 0) -> RitzValues:
+        """Rayleigh-Ritz on the expanded rows from `first` on, of A compressed to the complement of rows before."""
+        H = self.coefficients()
+        chosen = [i for i in self.expanded if i >= first]
+        A = H[np.ix_(chosen, chosen)]
+        values, coordinates = np.linalg.eigh((A + A.T) / 2)
+        along = H[:, chosen] @ coordinates
+        along[chosen] -= coordinates * values
+        skew = (A - A.T) / 2
+        noise = float(np.sqrt(2 * self.rows.shape[1]) * np.sqrt(np.mean(skew**2))) + self._dropped
+        return RitzValues(values, coordinates, np.linalg.norm(along[first:], axis=0), along[self.pending], noise)
+
+    def compress(self, coordinates: np.ndarray, first: int = 0) -> None:
+        """Thick restart: the expanded rows from `first` on become the combinations in `coordinates` (m, kept).
+
+        Rows before `first` and pending rows stay; of more pending rows than combinations, only as many
+        mixtures stay as the combinations' residuals need. New order: rows before, combinations, pending rows.
+        """
+        before = list(range(first))
+        chosen = [i for i in self.expanded if i >= first]
+        waiting = [i for i in self.pending if i >= first]
+        kept = coordinates.shape[1]
+        mixtures = np.eye(len(waiting))
+        if len(waiting) > kept:
+            couplings = self.coefficients()[np.ix_(waiting, chosen)] @ coordinates
+            mixtures = np.linalg.svd(couplings, full_matrices=False)[0].T
+        M = np.zeros((first + kept + len(mixtures), self.count))
+        M[before, before] = 1
+        M[first : first + kept, chosen] = coordinates.T
+        M[first + kept :, waiting] = mixtures
+        self._transform(M)
+        self.pending = [i for i in self.pending if i < first] + list(range(first + kept, len(M)))
+
+    def set_aside(self) -> None:
+        """Take the pending rows out, so that rows to come need not be orthogonal to them."""
+        order = self.expanded + self.pending
+        if order != list(range(self.count)):
+            self._transform(np.eye(self.count)[order])
+        m = self.count - len(self.pending)
+        self._aside = self.rows[m : self.count].clone(), self._H[m : self.count, :m].clone()
+        self._set_aside_at, self._held, self.pending = m, len(self.pending), []
+        self._truncate(m)
+
+    def bring_back(self) -> None:
+        """Put what was set aside back: its part along newer rows into H, the rest as pending rows."""
+        m, self._held = self._set_aside_at, 0
+        for vector, coupling in zip(*self._aside, strict=True):
+            along, rest, length = orthogonalise(self.rows[: self.count], vector)
+            self._H[: self.count, :m] += torch.outer(along, coupling)
+            if self.inject(rest):
+                self._H[self.count - 1, :m] = length * coupling
+
+    def roll_back(self) -> None:
+        """Return to the state before `set_aside`; may follow `bring_back`, once."""
+        self._truncate(self._set_aside_at)
+        self.bring_back()
+
+    def _truncate(self, count: int) -> None:
+        """Forget the rows from `count` on, of which no expanded row before may make use."""
+        self._H[count:, :] = 0
+        self._H[:, count:] = 0
+        self.pending = [i for i in self.pending if i < count]
+        self.count = count
+
+    def _transform(self, M: np.ndarray) -> None:
+        """rows ← M rows, H ← M H Mᵀ, for M with orthonormal rows."""
+        rotation = torch.from_numpy(M).to(self._H.device)
+        H = rotation @ self._H[: self.count, : self.count] @ rotation.T
+        self._H.zero_()
+        self._H[: len(M), : len(M)] = H
+        combinations(rotation, self.rows[: self.count], out=self.rows[: len(M)])
+        self.count = len(M)
+
+    def vectors(self, coordinates: np.ndarray) -> Float[Tensor, "k n"]:
+        """The combinations of the expanded rows in `coordinates` (m, k), as orthonormal rows (k, n)."""
+        M = np.zeros((coordinates.shape[1], self.count))
+        M[:, self.expanded] = coordinates.T
+        out = self.rows.new_empty(len(M), self.rows.shape[1])
+        combinations(torch.from_numpy(M).to(self._H.device), self.rows[: self.count], out=out)
+        gram = torch.stack([products(out, v) for v in out])  # rounding of many restarts has added up in the rows
+        combinations(torch.linalg.inv(torch.linalg.cholesky(gram)), out, out=out)
+        return out
