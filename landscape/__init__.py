@@ -1,0 +1,59 @@
+"""How sharp or flat is the minimum in a neural-network checkpoint?
+
+What can be asked (`landscape.spec`), of what (`Problem`, `open_checkpoint`), what was found
+(`landscape.results`, `load`, `save`):
+
+    hessian     eigenvalues of the Hessian by Lanczos, with residual bounds and sampling errors
+    trace       trace of the Hessian with its standard error
+    sharpness   Keskar's ε-sharpness, full space and random subspace
+    surface     the loss along lines, arcs and planes
+    compare     several checkpoints in one table
+    train       the trainer: SAM as a switch on any optimiser
+
+Every measurement module has `measure(problem, spec) -> result`. Attributes load on first use, so that
+`import landscape` does not import torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from landscape import compare, hessian, sharpness, surface, trace
+    from landscape.checkpoints import open_checkpoint
+    from landscape.problem import Problem
+    from landscape.results import load, save
+    from landscape.training.run import train
+
+__all__ = [
+    "Problem",
+    "compare",
+    "hessian",
+    "load",
+    "open_checkpoint",
+    "save",
+    "sharpness",
+    "surface",
+    "trace",
+    "train",
+]
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Problem": "landscape.problem",
+    "load": "landscape.results",
+    "open_checkpoint": "landscape.checkpoints",
+    "save": "landscape.results",
+    "train": "landscape.training.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'landscape' has no attribute {name!r}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    return importlib.import_module(f"landscape.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -12,11 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from landscape_figures import RECIPES, draw, save_figure
-from landscape_figures import surface_pair as surface_pair_module
-from landscape_figures.groups import result_names
-from landscape_figures.scales import log_levels, number, symlog_ticks
-from landscape_figures.style import COLOUR_MAP, LOOKS, style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.contour import QuadContourSet
@@ -29,6 +24,11 @@ from scipy.interpolate import RegularGridInterpolator
 from landscape.errors import InputError
 from landscape.results import ComparisonResult, HessianResult, SharpnessResult, SurfaceResult, TraceResult
 from landscape.spec import HessianSpec, LineSpec, PlaneSpec, RandomPlaneSpec, SharpnessSpec, TraceSpec
+from landscape_figures import RECIPES, draw, save_figure
+from landscape_figures import surface_pair as surface_pair_module
+from landscape_figures.groups import result_names
+from landscape_figures.scales import log_levels, number, symlog_ticks
+from landscape_figures.style import COLOUR_MAP, LOOKS, style
 
 LABELS = ("small batch", "large batch", "SAM")
 LONG = (

@@ -1,0 +1,37 @@
+# make demo | test | check | format | figures | bench — each makes .venv itself when it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+export LANDSCAPE_DATA
+
+.PHONY: demo test check format figures bench
+
+demo: .venv/.core
+	$(BIN)/landscape demo
+
+test: .venv/.dev
+	$(BIN)/python -m pytest
+
+check: .venv/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest
+
+format: .venv/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+figures: .venv/.core
+	$(BIN)/python -m landscape_figures.gallery figures/data figures/gallery
+
+bench: .venv/.dev
+	$(BIN)/python -m benchmarks.run
+
+.venv/.core: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
+
+.venv/.dev: .venv/.core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@

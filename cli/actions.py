@@ -1,0 +1,243 @@
+"""What the commands do once they are parsed: open, measure, save, show."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from landscape.checkpoints import Opened, open_checkpoint
+from landscape.errors import InputError, illegal
+from landscape.fields import Spec
+from landscape.results import ComparisonResult, HessianResult, Result, save
+from landscape.spec import CompareSpec, ProblemSpec, SharpnessSpec, SourceSpec, TrainSpec
+
+from . import tables
+from .progress import progress
+
+SUFFIX = ".safetensors"
+
+
+def choose_output(asked: str | None, stem: str, overwrite: bool) -> Path:
+    """The file a result goes to: the one asked for (never over an existing one unasked), or a fresh name."""
+    if asked is not None:
+        path = Path(asked)
+        if path.exists() and not overwrite:
+            raise illegal(
+                "--output", asked, "a file that does not exist yet", "Choose another name, or add --overwrite."
+            )
+        return path
+    path, number = Path(stem + SUFFIX), 1
+    while path.exists() and not overwrite:
+        number += 1
+        path = Path(f"{stem}-{number}{SUFFIX}")
+    return path
+
+
+def measure_one(
+    measure: Callable[..., Result],
+    checkpoint: str,
+    problem: ProblemSpec,
+    spec: Spec,
+    word: str,
+    saving: Mapping[str, Any],
+) -> tuple[Any, Opened]:
+    """Open, measure, save and show one checkpoint."""
+    output = choose_output(saving["output"], f"{_stem(checkpoint)}-{word}", saving["overwrite"])
+    opened = open_checkpoint(checkpoint, problem)
+    announce(opened)
+    with progress(word) as report:
+        result = measure(opened.main, spec, progress=report)
+    return store(result, output, opened.provenance(), saving["as_json"]), opened
+
+
+def store(result: Result, output: Path, provenance: Mapping[str, Any], as_json: bool) -> Result:
+    """Save a result with what made it, then show it."""
+    save(result, output, **provenance, command=[Path(sys.argv[0]).name, *sys.argv[1:]])
+    if as_json:
+        click.echo(tables.to_json(replace(result, provenance={**result.provenance, **provenance})))
+    else:
+        tables.show(result)
+    click.echo(f"saved {output}", err=True)
+    return result
+
+
+def announce(opened: Opened) -> None:
+    """Loss and accuracy at the loaded weights, so that a wrong network is noticed at once."""
+    loss, accuracy = opened.evaluate()
+    share = f", accuracy {100 * accuracy:.2f} %" if accuracy == accuracy else ""
+    split, examples = opened.spec.split, opened.main.size
+    click.echo(f"{opened.path} · {split} loss {loss:.6g}{share} ({examples} examples)", err=True)
+    for note in opened.notes:
+        click.echo(f"note: {note}", err=True)
+
+
+def _stem(checkpoint: str) -> str:
+    return Path(checkpoint).resolve().stem.replace(" ", "_") or "checkpoint"
+
+
+def verify_with_pyhessian(result: HessianResult, opened: Opened, quiet: bool) -> None:
+    """PyHessian's eigenvalues of the same problem beside ours, with the difference relative to the largest."""
+    from landscape.crosscheck import pyhessian_eigenvalues
+
+    check = pyhessian_eigenvalues(opened.main, len(result.eigenvalues))
+    click.echo(f"PyHessian ({check.products} products; {check.note})", err=quiet)
+    by_magnitude = sorted(result.eigenvalues, key=abs, reverse=True)
+    for k, (ours, theirs) in enumerate(zip(by_magnitude, check.eigenvalues, strict=False)):
+        difference = abs(ours - theirs) / abs(by_magnitude[0])
+        click.echo(
+            f"  λ{k + 1}  ours {ours:.8g}  PyHessian {theirs:.8g}  difference {difference:.1e} of |λ1|", err=quiet
+        )
+
+
+def scan_surface(
+    word: str, checkpoints: tuple[str, ...], problem: ProblemSpec, spec: Any, saving: Mapping[str, Any]
+) -> None:
+    """Scan a line or plane; an incomplete file of the same scan is continued."""
+    from landscape import surface
+    from landscape.results import SurfaceResult, load
+
+    stem = "-".join([word, *(_stem(path) for path in checkpoints)])
+    asked = Path(saving["output"] or stem + SUFFIX)
+    resumable = asked.exists() and not saving["overwrite"] and _is_partial(load(asked))
+    output = asked if resumable else choose_output(saving["output"], stem, saving["overwrite"])
+    if saving["overwrite"]:
+        output.unlink(missing_ok=True)
+    problem = replace(problem, batch_norm="batch" if spec.batch_norm == "batch" else "running")
+    opened = [open_checkpoint(path, problem) for path in checkpoints]
+    for one in opened:
+        announce(one)
+    points = [surface.Point(one.label, one.train.weights, one.train.buffers()) for one in opened]
+    with progress(f"surface {word}") as report:
+        result = surface.measure(opened[0].train, spec, points, test=opened[0].test, partial=output, progress=report)
+    assert isinstance(result, SurfaceResult)
+    store(result, output, {"checkpoints": [one.provenance() for one in opened]}, saving["as_json"])
+
+
+def _is_partial(result: Result) -> bool:
+    from landscape.results import SurfaceResult
+
+    return isinstance(result, SurfaceResult) and not result.complete
+
+
+def compare_all(
+    checkpoints: tuple[str, ...],
+    problem: ProblemSpec,
+    spec: CompareSpec,
+    keskar: SharpnessSpec,
+    saving: Mapping[str, Any],
+) -> None:
+    """Measure every checkpoint and show them in one table."""
+    from landscape import compare
+
+    output = choose_output(saving["output"], "comparison", saving["overwrite"])
+    pairs = [_labelled(text) for text in checkpoints]
+
+    def entries() -> Any:
+        for label, path in pairs:
+            opened = open_checkpoint(path, problem)
+            announce(opened)
+            yield label or opened.label, opened
+
+    with progress("compare") as report:
+        result = compare.measure(entries(), spec, keskar, progress=report)
+    store(result, output, {}, saving["as_json"])
+
+
+def _labelled(text: str) -> tuple[str | None, str]:
+    """`label=path`, or a path alone (also one that has an equals sign in it and exists)."""
+    label, sign, path = text.partition("=")
+    return (None, text) if not sign or Path(text).exists() else (label, path)
+
+
+def draw_figure(
+    paths: tuple[str, ...],
+    recipe: str | None,
+    output: str | None,
+    overwrite: bool,
+    names: tuple[str, ...],
+    settings: dict,
+) -> None:
+    """Draw result files into a PDF and a PNG."""
+    from landscape.results import load
+    from landscape_figures import draw, save_figure  # pyright: ignore[reportMissingImports]
+
+    options: dict[str, Any] = {key: _number_or_text(value) for key, value in settings.items()}
+    if names:
+        options["names"] = list(names)
+    stem = Path(output) if output else Path(paths[0]).with_suffix("")
+    for ending in (".pdf", ".png"):
+        target = stem.with_name(stem.name + ending)
+        if target.exists() and not overwrite:
+            raise illegal(
+                "--output", str(target), "a picture that does not exist yet", "Choose another, or add --overwrite."
+            )
+    for written in save_figure(draw([load(path) for path in paths], recipe, **options), stem):
+        click.echo(f"saved {written}", err=True)
+
+
+def _number_or_text(text: str) -> float | int | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def inspect_file(path: Path, as_json: bool) -> None:
+    """Print what a result file or checkpoint holds."""
+    import json
+
+    from landscape.checkpoints import describe
+    from landscape.results import load
+
+    try:
+        result = load(path) if path.is_file() else None
+    except InputError as error:
+        if "is not a landscape result" not in str(error):
+            raise
+        result = None
+    if result is not None and as_json:
+        click.echo(tables.to_json(result))
+    elif result is not None:
+        tables.show(result)
+        click.echo(json.dumps(tables.plain(result.provenance), indent=2, ensure_ascii=False))
+    elif as_json:
+        click.echo(json.dumps(tables.plain(describe(path)), indent=2, ensure_ascii=False))
+    else:
+        tables.show_checkpoint(describe(path))
+
+
+def train_run(folder: str, source: SourceSpec, spec: TrainSpec) -> None:
+    """Train a network from names into a run folder, or resume it there."""
+    from landscape.checkpoints import choose_device, prepare
+    from landscape.training.run import train
+
+    if source.model is None:
+        raise illegal("--model", None, "a model's name or factory", "For example --model mlp.")
+    source = replace(source, data=source.data or "digits")
+    model, dataset = prepare(ProblemSpec.from_dict(source.to_dict()), spec.seed)
+    record = {name: getattr(source, name) for name in ("model", "model_args", "data", "data_args", "loss")}
+    device = choose_device(source.device)
+    with progress("train") as report:
+        trained = train(model, dataset, spec, folder, record, report, device, source.loss)
+    last = trained.history[-1]
+    click.echo(" · ".join(f"{key} {tables.number(value)}" for key, value in last.items() if value is not None))
+    click.echo(f"saved {folder}", err=True)
+
+
+def run_demo(output: Path, seeds: int) -> None:
+    """Train, measure and draw the demo, then say where everything is."""
+    from landscape import demo
+    from landscape_figures.gallery import render  # pyright: ignore[reportMissingImports]
+
+    with progress("demo") as report:
+        results = demo.run(output, seeds, report)
+    comparison = results["comparison"]
+    assert isinstance(comparison, ComparisonResult)
+    tables.show_demo(comparison)
+    render(output / "results", output / "figures")
+    click.echo(f"\nresults in {output / 'results'}, figures in {output / 'figures'}, runs in {output / 'runs'}")

@@ -1,0 +1,186 @@
+"""The commands: parse, call, save, echo. Everything that needs torch is imported inside a command."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from landscape.spec import (
+    CompareSpec,
+    HessianSpec,
+    LineSpec,
+    PlaneSpec,
+    ProblemSpec,
+    RandomPlaneSpec,
+    SharpnessSpec,
+    SourceSpec,
+    TraceSpec,
+    TrainSpec,
+)
+
+from .options import OneLineGroup, pairs, result_options, spec_options
+
+_checkpoint = click.argument("checkpoint", type=click.Path())
+
+
+@click.group(cls=OneLineGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="landscape-sharpness", prog_name="landscape")
+def landscape() -> None:
+    """How sharp or flat is the minimum in a neural-network checkpoint?
+
+    A CHECKPOINT is a run folder of `landscape train`, one of its files, or anybody's .safetensors or
+    PyTorch state dict (then name its --model and --data).
+    """
+
+
+@landscape.command()
+@click.argument("folder", type=click.Path(file_okay=False))
+@spec_options(source=SourceSpec, spec=TrainSpec)
+def train(folder: str, source: SourceSpec, spec: TrainSpec) -> None:
+    """Train a network into FOLDER; the same command resumes an interrupted run bit for bit."""
+    from .actions import train_run
+
+    train_run(folder, source, spec)
+
+
+@landscape.command()
+@_checkpoint
+@click.option("--verify", type=click.Choice(["pyhessian"]), help="Check the eigenvalues with another package.")
+@result_options
+@spec_options(problem=ProblemSpec, spec=HessianSpec)
+def hessian(checkpoint: str, verify: str | None, problem: ProblemSpec, spec: HessianSpec, **saving: Any) -> None:
+    """Eigenvalues of the Hessian of the mean loss at CHECKPOINT, with residual bounds."""
+    from landscape import hessian
+
+    from .actions import measure_one, verify_with_pyhessian
+
+    result, opened = measure_one(hessian.measure, checkpoint, problem, spec, "hessian", saving)
+    if verify:
+        verify_with_pyhessian(result, opened, quiet=saving["as_json"])
+
+
+@landscape.command()
+@_checkpoint
+@result_options
+@spec_options(problem=ProblemSpec, spec=TraceSpec)
+def trace(checkpoint: str, problem: ProblemSpec, spec: TraceSpec, **saving: Any) -> None:
+    """Trace of the Hessian at CHECKPOINT with its standard error."""
+    from landscape import trace
+
+    from .actions import measure_one
+
+    measure_one(trace.measure, checkpoint, problem, spec, "trace", saving)
+
+
+@landscape.command()
+@_checkpoint
+@result_options
+@spec_options(problem=ProblemSpec, spec=SharpnessSpec)
+def sharpness(checkpoint: str, problem: ProblemSpec, spec: SharpnessSpec, **saving: Any) -> None:
+    """Keskar's ε-sharpness at CHECKPOINT, full space and random subspace."""
+    from landscape import sharpness
+
+    from .actions import measure_one
+
+    measure_one(sharpness.measure, checkpoint, problem, spec, "sharpness", saving)
+
+
+@landscape.group()
+def surface() -> None:
+    """The loss along a line, or over a plane. Interrupted scans resume with the same command."""
+
+
+@surface.command()
+@click.argument("first", type=click.Path())
+@click.argument("second", type=click.Path())
+@result_options
+@spec_options(problem=ProblemSpec, spec=LineSpec)
+def line(first: str, second: str, problem: ProblemSpec, spec: LineSpec, **saving: Any) -> None:
+    """From checkpoint FIRST (α = 0) to SECOND (α = 1), straight or on Keskar's arc."""
+    from .actions import scan_surface
+
+    scan_surface("line", (first, second), problem, spec, saving)
+
+
+@surface.command()
+@click.argument("first", type=click.Path())
+@click.argument("second", type=click.Path())
+@click.argument("third", type=click.Path())
+@result_options
+@spec_options(problem=ProblemSpec, spec=PlaneSpec)
+def plane(first: str, second: str, third: str, problem: ProblemSpec, spec: PlaneSpec, **saving: Any) -> None:
+    """The plane through three checkpoints, each drawn at its true coordinates."""
+    from .actions import scan_surface
+
+    scan_surface("plane", (first, second, third), problem, spec, saving)
+
+
+@surface.command("random")
+@_checkpoint
+@result_options
+@spec_options(problem=ProblemSpec, spec=RandomPlaneSpec)
+def random_plane(checkpoint: str, problem: ProblemSpec, spec: RandomPlaneSpec, **saving: Any) -> None:
+    """A random plane around CHECKPOINT, filter-normalised."""
+    from .actions import scan_surface
+
+    scan_surface("random", (checkpoint,), problem, spec, saving)
+
+
+@landscape.command()
+@click.argument("checkpoints", nargs=-1, required=True, metavar="[LABEL=]CHECKPOINT...")
+@result_options
+@spec_options(problem=ProblemSpec, spec=CompareSpec, keskar=SharpnessSpec)
+def compare(
+    checkpoints: tuple[str, ...], problem: ProblemSpec, spec: CompareSpec, keskar: SharpnessSpec, **saving: Any
+) -> None:
+    """One table of several checkpoints; equal labels are repetitions (seeds) of one recipe."""
+    from .actions import compare_all
+
+    compare_all(checkpoints, problem, spec, keskar, saving)
+
+
+@landscape.command()
+@click.argument("results", nargs=-1, required=True, type=click.Path())
+@click.option("--recipe", help="Figure recipe (default: by the kind of result).")
+@click.option(
+    "-o", "--output", type=click.Path(), help="Path of the pictures without ending (default: the first result's)."
+)
+@click.option("--name", "names", multiple=True, help="Name of each result (or point) in the picture; repeat.")
+@click.option(
+    "--set", "settings", multiple=True, callback=pairs, metavar="KEY=VALUE", help="Option of the recipe; repeat."
+)
+@click.option("--overwrite", is_flag=True, help="Replace existing pictures.")
+def figure(
+    results: tuple[str, ...],
+    recipe: str | None,
+    output: str | None,
+    overwrite: bool,
+    names: tuple[str, ...],
+    settings: Any,
+) -> None:
+    """Draw result files: writes a PDF and a PNG."""
+    from .actions import draw_figure
+
+    draw_figure(results, recipe, output, overwrite, names, dict(settings))
+
+
+@landscape.command()
+@click.argument("path", type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def inspect(path: str, as_json: bool) -> None:
+    """What is in this checkpoint or result file?"""
+    from .actions import inspect_file
+
+    inspect_file(Path(path), as_json)
+
+
+@landscape.command()
+@click.option(
+    "-o", "--output", type=click.Path(file_okay=False), default="demo", show_default=True, help="Folder to write."
+)
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1), help="Seeds of each recipe.")
+def demo(output: str, seeds: int) -> None:
+    """Small-batch SGD, large-batch and SAM minima on real digits: train, measure, draw."""
+    from .actions import run_demo
+
+    run_demo(Path(output), seeds)

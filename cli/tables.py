@@ -1,0 +1,227 @@
+"""Results for people (rich tables) and for programs (JSON)."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from landscape.fields import Spec
+from landscape.results import ComparisonResult, HessianResult, Result, SharpnessResult, SurfaceResult, TraceResult
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def to_json(result: Result) -> str:
+    """The whole result as strict JSON: arrays as nested lists, NaN and infinities as null."""
+    record, arrays = result.to_record()
+    return json.dumps(plain({**record, **arrays}), indent=2, ensure_ascii=False)
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, Spec):
+        return plain(value.to_dict())
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def show(result: Result) -> None:
+    """Print a result to standard output as a table with the conditions it was measured under."""
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=False)
+    console.print(_table(result))
+    for line in _notes(result):
+        console.print(line, style="dim", soft_wrap=True, markup=False)
+
+
+def number(value: float, digits: int = 4) -> str:
+    """A number to `digits` significant digits, `–` where there is none."""
+    return "–" if value != value else f"{value:.{digits}g}"
+
+
+def with_error(value: float, error: float) -> str:
+    """`value ± error`, both to the error's leading digit (two when it is small); the value alone without an error."""
+    if not (math.isfinite(value) and math.isfinite(error)):
+        return number(value)
+    if error <= 1e-12 * abs(value):  # rounding in a mean of equal numbers
+        return f"{number(value)} ± 0"
+    power = math.floor(math.log10(max(abs(value), error)))
+    if not -3 <= power < 6:
+        return f"({with_error(value / 10**power, error / 10**power)})e{power}"
+    leading = math.floor(math.log10(error))
+    decimals = max(0, (1 if error < 3.55 * 10**leading else 0) - leading)
+    return f"{value:.{decimals}f} ± {error:.{decimals}f}"
+
+
+def _grid(title: str, headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for position, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if position == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _table(result: Result) -> "Table":
+    for kind, build in _TABLES.items():
+        if isinstance(result, kind):
+            return build(result)
+    raise TypeError(f"no table for {type(result).__name__}")
+
+
+def _hessian(result: HessianResult) -> "Table":
+    rows = [
+        (f"λ{k + 1}", f"{value:.6g}", f"{residual:.1e}", number(error, 2), "yes" if converged else "NO")
+        for k, (value, residual, error, converged) in enumerate(
+            zip(result.eigenvalues, result.residuals, result.sampling_errors, result.converged, strict=True)
+        )
+    ]
+    title = f"Hessian eigenvalues ({result.spec.ends}), {result.matvecs} products"
+    return _grid(title, ("", "eigenvalue", "‖Hv−λv‖", "sampling error", "converged"), rows)
+
+
+def _trace(result: TraceResult) -> "Table":
+    row = (
+        with_error(result.trace, result.standard_error),
+        str(len(result.samples)),
+        "yes" if result.converged else "NO",
+    )
+    return _grid("Trace of the Hessian", ("trace ± standard error", "probes", "converged"), [row])
+
+
+def _sharpness(result: SharpnessResult) -> "Table":
+    rows = [
+        (
+            space if space == "full" else f"subspace p={result.spec.dimension} {result.spec.law}",
+            f"{epsilon:g}",
+            with_error(result.sharpness[i, j], result.deviation[i, j]),
+            f"{100 * result.active[i, j].mean():.0f}",
+            f"{result.projected_gradient[i, j].max():.1e}",
+            number(result.spread[i, j].max(), 2),
+        )
+        for i, space in enumerate(result.spec.spaces)
+        for j, epsilon in enumerate(result.spec.epsilons)
+    ]
+    headings = ("space", "ε", "sharpness % (± sd)", "active bounds %", "projected gradient", "restart spread")
+    return _grid(f"Keskar ε-sharpness, {result.spec.trials} trials", headings, rows)
+
+
+def _surface(result: SurfaceResult) -> "Table":
+    grids = [
+        (name, getattr(result, name.replace(" ", "_")))
+        for name in ("train loss", "test loss", "train accuracy", "test accuracy")
+    ]
+    rows = [
+        (name, number(np.nanmin(grid)), number(np.nanmax(grid)), str(int(np.isnan(grid).sum())))
+        for name, grid in grids
+        if grid.size and not np.isnan(grid).all()
+    ]
+    shape = " × ".join(str(n) for n in result.train_loss.shape)
+    state = "" if result.complete else " (INCOMPLETE: run the same command again to resume)"
+    return _grid(f"Surface of {shape} points{state}", ("", "smallest", "largest", "missing cells"), rows)
+
+
+def _comparison(result: ComparisonResult, by_label: bool = False) -> "Table":
+    """One line per column of the comparison, or `by_label` one line per label."""
+    repeated = len(result.groups()) < len(result.labels)
+    title = f"{'mean ± standard deviation over seeds' if repeated else 'value ± its own error'}"
+    heads, columns = [], []
+    for label, members in result.groups().items():
+        values, errors = result.values[members], result.errors[members]
+        heads.append(f"{label} ({len(members)})" if repeated and not by_label else label)
+        columns.append([_group_cell(values[:, c], errors[:, c]) for c in range(len(result.columns))])
+    if by_label:
+        return _grid(title, ("", *result.columns), [(h, *cells) for h, cells in zip(heads, columns, strict=True)])
+    return _grid(title, ("", *heads), [(name, *cells) for name, *cells in zip(result.columns, *columns, strict=True)])
+
+
+def _group_cell(values: np.ndarray, errors: np.ndarray) -> str:
+    if len(values) == 1:
+        return with_error(values[0], errors[0])
+    return with_error(float(values.mean()), float(values.std(ddof=1)))
+
+
+_TABLES = {
+    HessianResult: _hessian,
+    TraceResult: _trace,
+    SharpnessResult: _sharpness,
+    SurfaceResult: _surface,
+    ComparisonResult: _comparison,
+}
+
+
+def _notes(result: Result) -> list[str]:
+    c = result.conditions
+    where = ", ".join(
+        f"{c[key]} {word}" for key, word in (("parameters", "parameters"), ("examples", "examples")) if key in c
+    )
+    how = ", ".join(str(c[key]) for key in ("dtype", "device") if key in c)
+    lines = [f"{where}; {how}; batch norm {c.get('batch_norm', '–')}; {result.seconds:.1f} s"]
+    if isinstance(result, HessianResult) and not result.converged.all():
+        spent = result.matvecs >= result.spec.max_matvecs
+        remedy = (
+            "Raise --max-matvecs."
+            if spent
+            else f"Rounding in {c['dtype']} allows no more: raise --tolerance or use --dtype float64."
+        )
+        lines.append(f"Not converged: an eigenvalue lies within ‖Hv−λv‖ of λ, and no closer is known. {remedy}")
+    if isinstance(result, TraceResult) and not result.converged:
+        lines.append("Not converged: the standard error is above the tolerance. Raise --max-probes.")
+    return lines
+
+
+def show_demo(result: ComparisonResult) -> None:
+    """The demo's table: what the three kinds of minima have in common, and in what they differ."""
+    from rich.console import Console
+
+    wanted = {
+        "train loss": "train loss", "test accuracy (%)": "test accuracy %", "λ1": "λ1",
+        "sharpness full ε=0.001 (%)": "φ full %", "sharpness subspace ε=0.001 (%)": "φ subspace %",
+        "distance ‖w−w₀‖": "‖w−w₀‖",
+    }  # fmt: skip
+    chosen = [result.columns.index(name) for name in wanted]
+    short = replace(
+        result, columns=tuple(wanted.values()), values=result.values[:, chosen], errors=result.errors[:, chosen]
+    )
+    console = Console(highlight=False, width=None if _is_wide() else 118)
+    console.print(_comparison(short, by_label=True))
+    c, seeds = result.conditions, max(map(len, result.groups().values()))
+    console.print(
+        f"{seeds} seeds. λ1: largest Hessian eigenvalue (numerical and sampling errors are in the result file). "
+        "φ: Keskar's ε-sharpness, ε = 1e-3, full space and 100 random directions. ‖w−w₀‖: distance from the "
+        f"initial weights. {c['parameters']} weights, {c['examples']} training digits, {c['dtype']} on {c['device']}.",
+        style="dim",
+    )
+
+
+def _is_wide() -> bool:
+    import shutil
+    import sys
+
+    return sys.stdout.isatty() and shutil.get_terminal_size().columns >= 80
+
+
+def show_checkpoint(found: Mapping[str, Any]) -> None:
+    """What `describe` found in a checkpoint: its facts, then its tensors."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for key, value in found.items():
+        if key != "tensors":
+            console.print(f"{key}: {json.dumps(plain(value), ensure_ascii=False)}", soft_wrap=True, markup=False)
+    rows = [tuple(str(cell) for cell in row) for row in found["tensors"]]
+    console.print(_grid(f"{len(rows)} tensors", ("name", "shape", "dtype"), rows))

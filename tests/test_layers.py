@@ -1,0 +1,134 @@
+"""The architecture, read from the sources: who imports whom, where numbers are drawn, who names a device."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MEASURES = {"hessian", "trace", "sharpness", "crosscheck"}
+BASE = {"errors", "fields", "aliases"}
+
+# module (or package) -> what of ours it may import; `errors` and `fields` are free to all.
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "fields": {"errors"},
+    "aliases": set(),
+    "spec": set(),
+    "files": set(),
+    "results": {"spec", "files"},
+    "methods": {"methods"},
+    "seeds": set(),
+    "kernels": set(),
+    "losses": set(),
+    "arguments": set(),
+    "factories": {"arguments"},
+    "problem": {"kernels", "losses"},
+    "models": {"models", "factories"},
+    "data": {"data", "factories", "seeds", "files"},
+    "training": {"training", "spec", "seeds", "problem", "losses", "kernels", "methods", "files", "data"},
+    "reading": {"reading", "files"},
+    "setting": {"models", "data", "problem", "spec", "losses", "seeds"},
+    "checkpoints": {"reading", "setting", "data", "problem", "spec"},
+    "surface_geometry": {"problem", "methods", "seeds", "spec"},
+    "surface_resume": {"results"},
+    **{name: {"problem", "methods", "seeds", "spec", "results", "kernels"} for name in MEASURES},
+    "surface": {"problem", "methods", "results", "surface_geometry", "surface_resume"},
+}
+TORCH_FREE = {"errors", "fields", "spec", "files", "results"}
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Every dotted module name a file imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            if node.module == "landscape":
+                found |= {f"landscape.{alias.name}" for alias in node.names}
+    return found
+
+
+def room(path: Path) -> str:
+    """The module's first name below the package: `methods/box.py` lives in the room `methods`."""
+    first = path.relative_to(ROOT / "landscape").parts[0]
+    return first.removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", sources("landscape"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_one_way(path):
+    names = imported(path)
+    assert not any(n.split(".")[0] in ("landscape_cli", "landscape_figures", "cli", "figures", "tests") for n in names)
+    allowed = ALLOWED.get(room(path))
+    if allowed is None:
+        assert room(path) in ("__init__", "compare", "demo"), f"{room(path)}: give the new module its row in ALLOWED"
+        return
+    ours = {n.split(".")[1] for n in names if n.startswith("landscape.")}
+    assert ours <= allowed | BASE, f"{path.name} may not import {sorted(ours - allowed - BASE)}"
+
+
+@pytest.mark.parametrize("path", sources("landscape"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_torch_stays_out_of_specs_and_results_and_nn_out_of_methods(path):
+    names = imported(path)
+    if room(path) in TORCH_FREE:
+        assert not any(n.split(".")[0] in ("torch", "jaxtyping") for n in names)
+    if room(path) == "methods":
+        assert not any(n.startswith("torch.nn") for n in names)
+
+
+@pytest.mark.parametrize("path", sources("figures"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_figures_read_results_and_never_torch(path):
+    ours = {n for n in imported(path) if n.startswith("landscape.")}
+    assert all(n.split(".")[1] in ("results", "spec", "errors", "files") for n in ours)
+    assert not any(n.split(".")[0] == "torch" for n in imported(path))
+
+
+DRAWS = {"rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "normal_", "uniform_",
+         "bernoulli", "multinomial", "manual_seed", "default_rng", "RandomState"}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", sources("landscape"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_numbers_are_drawn_in_seeds_alone(path):
+    if room(path) in ("seeds", "models"):  # models initialise under seeds.global_stream
+        return
+    called = {
+        node.func.attr
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
+    assert not called & DRAWS
+
+
+@pytest.mark.parametrize("path", sources("landscape"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_device_is_named_in_numerics(path):
+    if room(path) == "checkpoints":
+        return
+    attributes = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    assert "cuda" not in attributes or room(path) in ("seeds", "problem", "training", "checkpoints")
+    calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    assert not any(isinstance(f, ast.Attribute) and f.attr == "cuda" for f in calls)
+
+
+def test_the_command_line_imports_no_torch_at_the_top():
+    for path in sources("cli"):
+        if path.name not in ("main.py", "options.py", "progress.py"):
+            continue
+        top = {n for node in ast.parse(path.read_text()).body for n in _top_names(node)}
+        assert not any(n.split(".")[0] in ("torch", "matplotlib", "rich") for n in top)
+        assert {n for n in top if n.startswith("landscape.")} <= {
+            "landscape.spec",
+            "landscape.fields",
+            "landscape.errors",
+        }
+
+
+def _top_names(node: ast.stmt) -> set[str]:
+    if isinstance(node, ast.Import):
+        return {alias.name for alias in node.names}
+    return {node.module} if isinstance(node, ast.ImportFrom) and node.module else set()
