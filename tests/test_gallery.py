@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 import pytest
+
 from landscape_figures.gallery import GALLERY, render
 
 ROOT = Path(__file__).resolve().parent.parent / "figures"
