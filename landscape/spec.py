@@ -73,7 +73,7 @@ class SharpnessSpec(Spec):
                       choices=("gaussian", "unit", "orthonormal"))  # fmt: skip
     iterations: int = option(10, "iterations of each maximisation", minimum=1)
     trials: int = option(5, "independent repetitions; the result is their mean ± standard deviation", minimum=1)
-    restarts: int = option(2, "starts of each trial; the best counts", minimum=1)
+    restarts: int = option(2, "jittered starts of each trial, besides the centre; the best counts", minimum=1)
     solver: str = option("projected", "full space: projected quasi-Newton on the device, or SciPy's L-BFGS-B",
                          choices=("projected", "scipy"))  # fmt: skip
     seed: int = option(0, "seed of A and of the starts", minimum=0)
