@@ -12,7 +12,7 @@ from landscape.checkpoints import Opened, open_checkpoint
 from landscape.errors import InputError, illegal
 from landscape.fields import Spec
 from landscape.results import ComparisonResult, HessianResult, Result, save
-from landscape.spec import CompareSpec, ProblemSpec, SharpnessSpec, SourceSpec, TrainSpec
+from landscape.spec import CompareSpec, HessianSpec, ProblemSpec, SharpnessSpec, SourceSpec, TrainSpec
 
 from . import tables
 from .progress import progress
@@ -34,6 +34,12 @@ def choose_output(asked: str | None, stem: str, overwrite: bool) -> Path:
         number += 1
         path = Path(f"{stem}-{number}{SUFFIX}")
     return path
+
+
+def check_verifiable(verify: str | None, spec: HessianSpec) -> None:
+    """PyHessian finds the largest magnitudes only: refuse to check anything else, before measuring it."""
+    if verify and spec.ends in ("smallest", "both"):
+        raise illegal("--ends", spec.ends, f"largest or magnitude with --verify {verify}", "It finds no other ends.")
 
 
 def measure_one(
@@ -79,16 +85,21 @@ def _stem(checkpoint: str) -> str:
 
 
 def verify_with_pyhessian(result: HessianResult, opened: Opened, quiet: bool) -> None:
-    """PyHessian's eigenvalues of the same problem beside ours, with the difference relative to the largest."""
+    """PyHessian's eigenvalues of the same problem, each beside the nearest of ours, the difference relative to λ1.
+
+    PyHessian goes by magnitude, so that a large negative eigenvalue is among its values and not among `largest`.
+    """
     from landscape.crosscheck import pyhessian_eigenvalues
 
     check = pyhessian_eigenvalues(opened.main, len(result.eigenvalues))
     click.echo(f"PyHessian ({check.products} products; {check.note})", err=quiet)
-    by_magnitude = sorted(result.eigenvalues, key=abs, reverse=True)
-    for k, (ours, theirs) in enumerate(zip(by_magnitude, check.eigenvalues, strict=False)):
-        difference = abs(ours - theirs) / abs(by_magnitude[0])
+    for theirs in check.eigenvalues:
+        k = int(abs(result.eigenvalues - theirs).argmin())
+        ours = result.eigenvalues[k]
         click.echo(
-            f"  λ{k + 1}  ours {ours:.8g}  PyHessian {theirs:.8g}  difference {difference:.1e} of |λ1|", err=quiet
+            f"  PyHessian {theirs:.8g}  nearest of ours λ{k + 1} {ours:.8g}  "
+            f"difference {abs(ours - theirs) / result.scale:.1e} of |λ1|",
+            err=quiet,
         )
 
 

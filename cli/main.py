@@ -57,8 +57,9 @@ def hessian(checkpoint: str, verify: str | None, problem: ProblemSpec, spec: Hes
     """Eigenvalues of the Hessian of the mean loss at CHECKPOINT, with residual bounds."""
     from landscape import hessian
 
-    from .actions import measure_one, verify_with_pyhessian
+    from .actions import check_verifiable, measure_one, verify_with_pyhessian
 
+    check_verifiable(verify, spec)
     result, opened = measure_one(hessian.measure, checkpoint, problem, spec, "hessian", saving)
     if verify:
         verify_with_pyhessian(result, opened, quiet=saving["as_json"])

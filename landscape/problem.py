@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from landscape.aliases import Batch, Matvec, Vector
+from landscape.batches import count_twice, first_rows, rows_of, split
 from landscape.errors import InputError, illegal
 from landscape.kernels import twice_differentiable
 from landscape.losses import sums_over_batch
@@ -76,7 +77,7 @@ class Problem:
                 module.track_running_stats = False
         weights = torch.cat([p.detach().reshape(-1) for p in free.values()]).clone()
         self._set(model=model, weights=weights, _shapes={k: p.shape for k, p in free.items()})
-        size, rows = _count_twice(self.batches, self._terms)
+        size, rows = count_twice(self.batches, self._terms)
         self._set(size=size, _rows_in_all=rows)
         self._probe_evaluation()
 
@@ -140,7 +141,7 @@ class Problem:
         counts: list[int] = []
         columns: list[Tensor] = []
         for inputs, targets in self.passes(w):
-            for part in _split((inputs, targets), per_group):
+            for part in split((inputs, targets), per_group):
                 counts.append(self._terms(part))
                 with twice_differentiable(self.model):
                     loss, leaf = self._loss_at_leaf(w, part)
@@ -175,8 +176,8 @@ class Problem:
         try:
             with torch.no_grad(), twice_differentiable(self.model):
                 for batch in self.passes(w):
-                    inputs, targets = batch if examples is None else _first(batch, examples - seen)
-                    count = self._rows(targets)
+                    inputs, targets = batch if examples is None else first_rows(batch, examples - seen)
+                    count = rows_of(targets)
                     seen += count
                     for module in norms:
                         module.train()
@@ -227,14 +228,10 @@ class Problem:
 
     def _terms(self, batch: Batch) -> int:
         count = getattr(self.loss, "count", None)
-        return int(count(batch[1])) if count is not None else self._rows(batch[1])
-
-    @staticmethod
-    def _rows(tree: Any) -> int:
-        return next(len(leaf) for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
+        return int(count(batch[1])) if count is not None else rows_of(batch[1])
 
     def _probe_evaluation(self) -> None:
-        inputs, targets = _first(next(iter(self.passes(self.weights))), _PROBE_ROWS)
+        inputs, targets = first_rows(next(iter(self.passes(self.weights))), _PROBE_ROWS)
         with torch.no_grad(), twice_differentiable(self.model):
             parameters = self.named(self.weights)
             outputs = self._outputs(parameters, inputs)
@@ -275,63 +272,3 @@ def _second_derivative(loss: Tensor, leaf: Tensor, v: Tensor) -> Tensor:
 
 def _batch_norms(model: nn.Module) -> list[_BatchNorm]:
     return [m for m in model.modules() if isinstance(m, _BatchNorm)]
-
-
-def _first(batch: Batch, rows: int) -> Batch:
-    return next(_split(batch, max(rows, 1)))
-
-
-def _split(batch: Batch, rows: int) -> Iterator[Batch]:
-    """Consecutive parts of a batch with at most `rows` examples each; 0 keeps it whole."""
-    total = Problem._rows(batch[1])
-    rows = rows or total
-
-    def sliced(x: Any, start: int) -> Any:
-        return x[start : start + rows] if isinstance(x, Tensor) and x.dim() and len(x) == total else x
-
-    for start in range(0, total, rows):
-        yield tree_map(lambda x, s=start: sliced(x, s), batch)
-
-
-def _count_twice(batches: Iterable[Batch], terms: Callable[[Batch], int]) -> tuple[int, int]:
-    """(N, number of examples), after comparing two passes over the data (a list in memory cannot change)."""
-    fixed = isinstance(batches, list | tuple)
-    size, rows, first = 0, 0, []
-    for number, batch in enumerate(batches):
-        if not isinstance(batch, tuple | list) or len(batch) != 2:
-            raise InputError(f"batch {number} is not a pair (inputs, targets). Wrap the data source to give pairs.")
-        size += terms((batch[0], batch[1]))
-        rows += Problem._rows(batch[1])
-        first.append([] if fixed else [_fingerprint(leaf) for leaf in tree_leaves(tuple(batch))])
-    if size == 0:
-        raise InputError("the data source gives no examples. Check the data set and its filters.")
-    if fixed:
-        return size, rows
-    second = -1
-    for second, batch in enumerate(batches):
-        now = [_fingerprint(leaf) for leaf in tree_leaves(tuple(batch))]
-        if second >= len(first) or len(now) != len(first[second]) or not all(map(_same, now, first[second])):
-            raise InputError(
-                f"the data source gives different data at two passes (batch {second}). "
-                "Switch off shuffling and augmentation: every evaluation must see the same examples."
-            )
-    if second + 1 != len(first):
-        raise InputError(
-            f"the data source gave {len(first)} batches at the first pass and {second + 1} at the second. "
-            "Pass a list or a DataLoader, not a generator."
-        )
-    return size, rows
-
-
-def _fingerprint(leaf: Any) -> Any:
-    """A tensor's contents in brief: its shape, and two sums, one of which every change of order moves."""
-    if not isinstance(leaf, Tensor):
-        return leaf
-    flat = leaf.detach().reshape(-1).double()
-    ramp = torch.arange(1, flat.numel() + 1, device=flat.device, dtype=torch.float64)
-    return leaf.shape, flat.sum().item(), (flat * ramp.remainder(8191)).sum().item()
-
-
-def _same(a: Any, b: Any) -> bool:
-    same = a == b
-    return bool(same) or (a != a and b != b) or (isinstance(a, tuple) and str(a) == str(b))

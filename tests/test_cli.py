@@ -171,6 +171,7 @@ def test_outputs_are_never_overwritten_unasked(runs):
         (("hessian", "nothing.pt"), "does not exist"),
         (("hessian", "{r0}", "--count", 0), "count = 0"),
         (("hessian", "{r0}", "--ends", "top"), "largest"),
+        (("hessian", "{r0}", "--ends", "both", "--verify", "pyhessian"), "largest or magnitude"),
         (("hessian", "{r0}", "--model", "mlpp"), "mlp"),
         (("hessian", "{r0}", "--model", "no.such.module:f"), "no.such.module"),
         (("hessian", "{r0}", "--model-arg", "width"), "KEY=VALUE"),

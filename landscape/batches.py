@@ -1,0 +1,76 @@
+"""Batches of a data source: their size, their parts, and whether two passes give the same data."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from landscape.aliases import Batch
+from landscape.errors import InputError
+
+
+def rows_of(tree: Any) -> int:
+    """Examples in a tree of tensors: the length of the first."""
+    return next(len(leaf) for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
+
+
+def first_rows(batch: Batch, rows: int) -> Batch:
+    return next(split(batch, max(rows, 1)))
+
+
+def split(batch: Batch, rows: int) -> Iterator[Batch]:
+    """Consecutive parts of a batch with at most `rows` examples each; 0 keeps it whole."""
+    total = rows_of(batch[1])
+    rows = rows or total
+
+    def sliced(x: Any, start: int) -> Any:
+        return x[start : start + rows] if isinstance(x, Tensor) and x.dim() and len(x) == total else x
+
+    for start in range(0, total, rows):
+        yield tree_map(lambda x, s=start: sliced(x, s), batch)
+
+
+def count_twice(batches: Iterable[Batch], terms: Callable[[Batch], int]) -> tuple[int, int]:
+    """(N, number of examples), after comparing two passes over the data (a list in memory cannot change)."""
+    fixed = isinstance(batches, list | tuple)
+    size, rows, first = 0, 0, []
+    for number, batch in enumerate(batches):
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            raise InputError(f"batch {number} is not a pair (inputs, targets). Wrap the data source to give pairs.")
+        size += terms((batch[0], batch[1]))
+        rows += rows_of(batch[1])
+        first.append([] if fixed else [_fingerprint(leaf) for leaf in tree_leaves(tuple(batch))])
+    if size == 0:
+        raise InputError("the data source gives no examples. Check the data set and its filters.")
+    if fixed:
+        return size, rows
+    second = -1
+    for second, batch in enumerate(batches):
+        now = [_fingerprint(leaf) for leaf in tree_leaves(tuple(batch))]
+        if second >= len(first) or len(now) != len(first[second]) or not all(map(_same, now, first[second])):
+            raise InputError(
+                f"the data source gives different data at two passes (batch {second}). "
+                "Switch off shuffling and augmentation: every evaluation must see the same examples."
+            )
+    if second + 1 != len(first):
+        raise InputError(
+            f"the data source gave {len(first)} batches at the first pass and {second + 1} at the second. "
+            "Pass a list or a DataLoader, not a generator."
+        )
+    return size, rows
+
+
+def _fingerprint(leaf: Any) -> Any:
+    """A tensor's contents in brief: its shape, and two sums, one of which every change of order moves."""
+    if not isinstance(leaf, Tensor):
+        return leaf
+    flat = leaf.detach().reshape(-1).double()
+    ramp = torch.arange(1, flat.numel() + 1, device=flat.device, dtype=torch.float64)
+    return leaf.shape, flat.sum().item(), (flat * ramp.remainder(8191)).sum().item()
+
+
+def _same(a: Any, b: Any) -> bool:
+    same = a == b
+    return bool(same) or (a != a and b != b) or (isinstance(a, tuple) and str(a) == str(b))
