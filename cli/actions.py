@@ -106,13 +106,12 @@ def verify_with_pyhessian(result: HessianResult, opened: Opened, quiet: bool) ->
 def scan_surface(
     word: str, checkpoints: tuple[str, ...], problem: ProblemSpec, spec: Any, saving: Mapping[str, Any]
 ) -> None:
-    """Scan a line or plane; an incomplete file of the same scan is continued."""
+    """Scan a line or plane; a file of the same scan is continued, or shown when it is complete."""
     from landscape import surface
-    from landscape.results import SurfaceResult, load
 
     stem = "-".join([word, *(_stem(path) for path in checkpoints)])
     asked = Path(saving["output"] or stem + SUFFIX)
-    resumable = asked.exists() and not saving["overwrite"] and _is_partial(load(asked))
+    resumable = not saving["overwrite"] and _holds_scan(asked, complete=saving["output"] is not None)
     output = asked if resumable else choose_output(saving["output"], stem, saving["overwrite"])
     if saving["overwrite"]:
         output.unlink(missing_ok=True)
@@ -123,14 +122,18 @@ def scan_surface(
     points = [surface.Point(one.label, one.train.weights, one.train.buffers()) for one in opened]
     with progress(f"surface {word}") as report:
         result = surface.measure(opened[0].train, spec, points, test=opened[0].test, partial=output, progress=report)
-    assert isinstance(result, SurfaceResult)
     store(result, output, {"checkpoints": [one.provenance() for one in opened]}, saving["as_json"])
 
 
-def _is_partial(result: Result) -> bool:
-    from landscape.results import SurfaceResult
+def _holds_scan(path: Path, complete: bool) -> bool:
+    """Whether `path` is a scan to go on with: an incomplete one, or any when `complete` ones count too."""
+    from landscape.results import SurfaceResult, load
 
-    return isinstance(result, SurfaceResult) and not result.complete
+    try:
+        found = load(path) if path.is_file() else None
+    except InputError:
+        return False
+    return isinstance(found, SurfaceResult) and (complete or not found.complete)
 
 
 def compare_all(

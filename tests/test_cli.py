@@ -10,6 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from landscape.problem import Problem
 from landscape.results import load
 from landscape_cli.main import landscape
 
@@ -133,6 +134,29 @@ def test_surfaces_and_their_pictures(runs, words, shape):
     assert Path("picture.pdf").stat().st_size > 1000
     assert Path("picture.png").stat().st_size > 1000
     assert "picture that does not exist yet" in refused("figure", "s.safetensors", "-o", "picture")
+
+
+def test_a_scan_goes_on_from_its_own_file_and_from_no_other(runs, monkeypatch):
+    words = ["surface", "line", runs["r0"], runs["r1"], "-o", "s.safetensors", "--points"]
+    calls = []
+
+    def evaluate(problem, w, buffers=None):
+        calls.append(1)
+        if len(calls) == 9:
+            raise KeyboardInterrupt
+        return whole(problem, w, buffers)
+
+    whole = Problem.evaluate
+    with monkeypatch.context() as patch:
+        patch.setattr(Problem, "evaluate", evaluate)
+        run(*words, 5, code=130)
+    partial = load("s.safetensors")
+    assert 0 < partial.done.sum() < 5
+    assert "another scan" in refused(*words, 4)
+    run(*words, 5)
+    assert load("s.safetensors").complete
+    run(*words, 5)  # complete: shown again
+    assert "does not exist yet" in refused("trace", runs["r0"], "-o", "s.safetensors")
 
 
 def test_compare_groups_seeds_by_label(runs):
