@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from landscape import seeds
-from landscape.aliases import Vector
+from landscape.aliases import Matvec, Vector
 from landscape.errors import InputError
 from landscape.methods.restart import Eigenpairs, extreme_eigenpairs, smallest_basis
 from landscape.problem import Problem
@@ -28,9 +28,10 @@ def measure(
     """Eigenvalues λ of ∇²f(w), f the mean loss, at the wanted ends of the spectrum.
 
     w: `weights` (n,), default the problem's own. Each residual ‖Hv − λv‖ bounds the distance from λ to an
-    eigenvalue of H; a pair that did not converge within `spec.max_matvecs` products says so.
-    progress(matvecs, None, note) is called at every look. conditions["complete"]: whether a fresh random start
-    has shown that no further eigenvalue belongs to the wanted ones (see `methods.restart`).
+    eigenvalue of H, also in float32: one product in float64 measures the rounding error of the others. A
+    pair that did not converge within `spec.max_matvecs` products says so. conditions["complete"]: whether a
+    fresh random start has shown that no further eigenvalue belongs to the wanted ones (`methods.restart`).
+    progress(matvecs, None, note) is called at every look.
 
     Raises `InputError` when the basis does not fit into `spec.basis_gib`, and when a product is not finite.
     Source: Wu & Simon 2000; Ghorbani, Krishnan & Xiao 2019 (arXiv 1901.10159) for networks.
@@ -47,7 +48,7 @@ def measure(
 
     pairs = extreme_eigenpairs(
         problem.hessian(w), lambda i: _start(spec.seed, i, w), spec.count, spec.ends, spec.tolerance,
-        spec.max_matvecs, _rows(spec, w), watch,
+        spec.max_matvecs, _rows(spec, w), watch, _exact(problem, w),
     )  # fmt: skip
     return HessianResult(
         spec=spec, eigenvalues=pairs.values, residuals=pairs.residuals, converged=pairs.converged,
@@ -57,6 +58,18 @@ def measure(
         seconds=time.perf_counter() - began,
         conditions={**problem.conditions(), **evaluation._asdict(), "complete": pairs.complete},
     )  # fmt: skip
+
+
+def _exact(problem: Problem, w: Vector) -> Matvec:
+    """The product in float64, or as it is where the model or the device cannot do that."""
+
+    def product(v: Vector) -> Vector:
+        try:
+            return problem.double().hessian(w.double())(v)
+        except (RuntimeError, TypeError):
+            return problem.hessian(w)(v.to(w.dtype)).double()
+
+    return product
 
 
 def _start(seed: int, number: int, like: Vector) -> Vector:

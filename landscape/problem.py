@@ -152,6 +152,12 @@ class Problem:
         sums = torch.stack(columns, 1).double().cpu()
         return weights[weights > 0], sums[:, weights > 0] / weights[weights > 0]
 
+    def double(self) -> "Problem":
+        """The same problem with its weights, buffers and data as they are, and its arithmetic in float64."""
+        twin = copy.copy(self)
+        twin._set(model=copy.deepcopy(self.model).double(), weights=self.weights.double())
+        return twin
+
     # -- batch norm --------------------------------------------------------------------------------
 
     @property

@@ -186,6 +186,15 @@ def test_noisy_products_are_noticed_in_the_bounds():
     check(A, pairs, 3, "largest", 1e-4)
 
 
+def test_bounds_allow_for_what_float32_does_to_the_operator():
+    """Rounding may change the operator and stay symmetric: only products in float64 can show that."""
+    A, E = symmetric(SPECTRA["outliers"]), symmetric(2e-5 * SPECTRA["opposite"], seed=1)
+    rounded = (A + E).float()
+    pairs = extreme_eigenpairs(lambda v: rounded @ v, fresh(rounded[0]), 4, exact=lambda v: A @ v)
+    assert pairs.converged.all()
+    check(A, pairs, 4, "largest", 1e-5)
+
+
 def test_few_products_are_needed():
     """Ten outliers over a narrow bulk: two products for each, and a dozen to rule out copies."""
     spectrum = np.r_[np.arange(1.0, 11.0), 0.1 * np.cos(np.arange(490.0))]

@@ -92,6 +92,16 @@ def test_float32_data_serve_a_float64_model():
     assert problem.value(problem.weights) == expected.value(expected.weights)
 
 
+def test_double_is_the_same_problem_in_float64():
+    case = network("cnn_with_batch_norm")
+    single = case.problem(dtype=torch.float32)
+    double, w = single.double(), single.weights.double()
+    assert double.weights.dtype == torch.float64
+    assert single.weights.dtype == torch.float32
+    assert double.value(w) == pytest.approx(single.value(single.weights), rel=1e-5)
+    torch.testing.assert_close(double.hessian(w)(w), case.hessian(w) @ w, rtol=1e-4, atol=1e-4)
+
+
 # -- shapes of models and of inputs ----------------------------------------------------------------
 
 

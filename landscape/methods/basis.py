@@ -28,14 +28,15 @@ class RitzValues:
     """Rayleigh-Ritz on the m expanded rows: values (m,) ascending, coordinates (m, m) in columns.
 
     residuals: (m,) ‖Ax − θx‖ as equation (1) has it. couplings: (pending, m), the part of each residual
-    along each pending row. noise: an estimate of ‖(computed product) − Av‖ for a unit vector v.
+    along each pending row. asymmetry: ‖(H − Hᵀ)/2‖₂ on the expanded rows, which errors of the products make;
+    residuals include it and do not fall below.
     """
 
     values: np.ndarray
     coordinates: np.ndarray
     residuals: np.ndarray
     couplings: np.ndarray
-    noise: float
+    asymmetry: float
 
 
 class Basis:
@@ -49,7 +50,8 @@ class Basis:
         self._scale = torch.zeros((), dtype=torch.float64, device=like.device)
         self._breakdown = breakdown(like)
         self._born: list[tuple[int, int]] = []
-        self._dropped = 0.0
+        self.dropped = 0.0
+        """The largest remainder that was taken for zero."""
         self._aside = self.rows[:0], self._H[:0, :0]
         self._set_aside_at = self._held = 0
 
@@ -99,7 +101,7 @@ class Basis:
         for new, row in self._born:
             if H[new, row] == 0:
                 self._truncate(new)
-                self._dropped = max(self._dropped, self._breakdown * self._scale.item())
+                self.dropped = max(self.dropped, self._breakdown * self._scale.item())
                 break
         self._born.clear()
         return H[: self.count, : self.count]
@@ -112,9 +114,17 @@ class Basis:
         values, coordinates = np.linalg.eigh((A + A.T) / 2)
         along = H[:, chosen] @ coordinates
         along[chosen] -= coordinates * values
-        skew = (A - A.T) / 2
-        noise = float(np.sqrt(2 * self.rows.shape[1]) * np.sqrt(np.mean(skew**2))) + self._dropped
-        return RitzValues(values, coordinates, np.linalg.norm(along[first:], axis=0), along[self.pending], noise)
+        asymmetry = float(np.linalg.norm((A - A.T) / 2, 2))
+        return RitzValues(values, coordinates, np.linalg.norm(along[first:], axis=0), along[self.pending], asymmetry)
+
+    def defect(self, matvec: Matvec, coordinates: np.ndarray) -> float:
+        """‖Ax − (what equation (1) says it is)‖ for the unit vector x with `coordinates` (m,), in float64."""
+        y = np.zeros(self.count)
+        y[self.expanded] = coordinates
+        image = self.coefficients()[:, self.expanded] @ coordinates
+        pair = self.rows.new_empty(2, self.rows.shape[1], dtype=torch.float64)
+        combinations(torch.from_numpy(np.stack([y, image])).to(self._H.device), self.rows[: self.count], out=pair)
+        return norm(matvec(pair[0]) - pair[1]).item()
 
     def compress(self, coordinates: np.ndarray, first: int = 0) -> None:
         """Thick restart: the expanded rows from `first` on become the combinations in `coordinates` (m, kept).

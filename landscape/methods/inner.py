@@ -45,4 +45,4 @@ def combinations(coefficients: Float[Tensor, "m k"], rows: Float[Tensor, "k n"],
     factor = coefficients.double()
     for start in range(0, rows.shape[1], width):
         columns = slice(start, start + width)
-        out[:, columns] = (factor @ rows[:, columns].double()).to(rows.dtype)
+        out[:, columns] = (factor @ rows[:, columns].double()).to(out.dtype)

@@ -21,8 +21,8 @@ from landscape.aliases import Matvec, Vector
 from landscape.methods.basis import Basis, RitzValues
 from landscape.methods.wanted import bars, by_wantedness, evidence, evidence_needed, in_order
 
-ROUNDING = 8.0
-"""Residual bounds allow for so many units of rounding of max|λ|, besides the noise seen in the products."""
+ROUNDING = 16.0
+"""Residual bounds allow for so many units of rounding of max|λ|, besides the noise measured in the products."""
 
 CHAIN_ROOM = 16
 """Rows to set free before a second chain starts, where the wanted pairs leave so many."""
@@ -62,6 +62,7 @@ def extreme_eigenpairs(
     max_matvecs: int = 2000,
     max_basis: int = 400,
     watch: Callable[[int, int], object] | None = None,
+    exact: Matvec | None = None,
 ) -> Eigenpairs:
     """`count` eigenpairs at each wanted end of A: `largest`, `smallest`, `magnitude` or `both`.
 
@@ -69,13 +70,17 @@ def extreme_eigenpairs(
     the start and carries dimension, dtype and device. Runs until every residual ‖Av − λv‖ ≤ tolerance·max|λ|
     (or is down to rounding) and no wanted eigenvalue is missing, or until `max_matvecs` products are used.
     max_basis: rows held at once, at least `smallest_basis`. watch(matvecs, converged) is told of progress.
+    exact: the same operator on float64 vectors; used once, to measure the rounding error of matvec that the
+    bounds have to allow for (the operator itself by default, which only shows errors that vary).
     Gives all n pairs when n is less than what is asked, and fewer than asked when the budget is smaller.
     Raises `InputError` for a product that is not finite.
     """
     start = fresh(0)
     n = start.numel()
     capacity = max(min(max_basis, 2 * n), smallest_basis(count, ends, n))
-    search = _Search(matvec, fresh, Basis(start, capacity), ends, _total(count, ends, n), tolerance, max_matvecs)
+    exact = exact or (lambda v: matvec(v.to(start.dtype)).double())
+    total = _total(count, ends, n)
+    search = _Search(matvec, fresh, Basis(start, capacity), ends, total, tolerance, max_matvecs, exact)
     return search.run(watch or (lambda matvecs, converged: None))
 
 
@@ -94,11 +99,16 @@ class _Search:
     total: int
     tolerance: float
     max_matvecs: int
+    exact: Matvec
     matvecs: int = 0
     restarts: int = 0
+    rotations: int = 0
+    """Restarts that rotated the wanted pairs, and added to their rounding."""
     draws: int = 0
     scale: float = 0.0
     complete: bool = False
+    audit: float | None = None
+    """Error of the products, measured by one more of them when the wanted pairs have first converged."""
     cut_short: bool = False
     """The budget ended before the second chain had said what it was asked."""
 
@@ -108,6 +118,9 @@ class _Search:
         while True:
             self._look()
             unsettled = self._unsettled()
+            if not len(unsettled) and self.audit is None and self.matvecs < self.max_matvecs:
+                self._audit()
+                continue
             spanned = len(self.ritz.values) == self.basis.rows.shape[1]
             if not len(unsettled) and (spanned or self.matvecs < self.max_matvecs):
                 self.complete = self._nothing_is_missing()
@@ -122,10 +135,16 @@ class _Search:
     def _look(self) -> None:
         self.ritz: RitzValues = self.basis.ritz()
         self.scale = max(self.scale, float(np.abs(self.ritz.values).max()))
-        rounding = ROUNDING * torch.finfo(self.basis.rows.dtype).eps * (1 + self.restarts) ** 0.5
-        self.noise = rounding * self.scale + self.ritz.noise
-        self.target = max(self.tolerance * self.scale - self.noise, self.noise)
+        rounding = ROUNDING * torch.finfo(self.basis.rows.dtype).eps * (1 + self.rotations) ** 0.5
+        self.noise = rounding * self.scale + self.basis.dropped + (self.audit or 0.0)
+        self.target = max(self.tolerance * self.scale - self.noise, self.noise, self.ritz.asymmetry)
         self.wanted = by_wantedness(self.ritz.values, self.ends)[: self.total]
+
+    def _audit(self) -> None:
+        """Compare one more product with what the basis says it should be, at an even mixture of the wanted pairs."""
+        mixture = self.ritz.coordinates[:, self.wanted].sum(1) / len(self.wanted) ** 0.5
+        self.audit = len(self.wanted) ** 0.5 * self.basis.defect(self.exact, mixture)
+        self.matvecs += 1
 
     def _unsettled(self) -> np.ndarray:
         """Indices of wanted pairs not yet converged, and of others that may still become wanted."""
@@ -168,7 +187,7 @@ class _Search:
         """Restart with the `kept` most wanted Ritz vectors."""
         best = by_wantedness(self.ritz.values, self.ends)[:kept]
         self.basis.compress(self.ritz.coordinates[:, best])
-        self.restarts += 1
+        self.restarts, self.rotations = self.restarts + 1, self.rotations + 1
 
     # -- the second chain --------------------------------------------------------------------------
 
