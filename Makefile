@@ -24,7 +24,7 @@ format: .venv/.dev
 figures: .venv/.core
 	$(BIN)/python -m landscape_figures.gallery figures/data figures/gallery
 
-bench: .venv/.dev
+bench: .venv/.peers
 	$(BIN)/python -m benchmarks.run
 
 .venv/.core: pyproject.toml constraints.txt
@@ -34,4 +34,11 @@ bench: .venv/.dev
 
 .venv/.dev: .venv/.core
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# Peers to compare with. They pull in torchvision, which does not import beside a CPU build of torch and which
+# none of them uses here; transformers would try to.
+.venv/.peers: .venv/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --pre --editable '.[peers]'
+	$(BIN)/python -m pip uninstall --quiet --yes torchvision
 	touch $@
