@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
 from landscape.aliases import Batch
 from landscape.errors import InputError
@@ -30,6 +30,37 @@ def split(batch: Batch, rows: int) -> Iterator[Batch]:
 
     for start in range(0, total, rows):
         yield tree_map(lambda x, s=start: sliced(x, s), batch)
+
+
+def joined(batches: Iterable[Batch], rows: int) -> Iterator[tuple[Batch, int]]:
+    """Consecutive batches put together while they have at most `rows` examples, each with how many it was made of.
+
+    Batches whose tensors do not fit together (sequences of other lengths) stay apart, and so does all that is
+    not one row per example.
+    """
+    held: list[Batch] = []
+    for batch in batches:
+        if held and (sum(rows_of(b[1]) for b in held) + rows_of(batch[1]) > rows or not _fits(held[0], batch)):
+            yield _together(held), len(held)
+            held = []
+        held.append(batch)
+    if held:
+        yield _together(held), len(held)
+
+
+def _fits(a: Batch, b: Batch) -> bool:
+    """Whether the tensors of two batches can be put together row by row."""
+    (mine, form), (other, same_form) = tree_flatten(a), tree_flatten(b)
+    rows = rows_of(a[1]), rows_of(b[1])
+    return form == same_form and all(
+        isinstance(x, Tensor) and isinstance(y, Tensor) and x.dim() and y.dim()
+        and x.shape[1:] == y.shape[1:] and (len(x), len(y)) == rows
+        for x, y in zip(mine, other, strict=True)
+    )  # fmt: skip
+
+
+def _together(batches: list[Batch]) -> Batch:
+    return batches[0] if len(batches) == 1 else tree_map(lambda *leaves: torch.cat(leaves), *batches)
 
 
 def count_twice(batches: Iterable[Batch], terms: Callable[[Batch], int]) -> tuple[int, int]:

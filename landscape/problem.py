@@ -15,11 +15,14 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_map
 
-from landscape.aliases import Batch, Matvec, Vector
+from landscape.aliases import Batch, Vector
 from landscape.batches import count_twice, first_rows, rows_of, split
 from landscape.errors import InputError, illegal
 from landscape.kernels import twice_differentiable
 from landscape.losses import sums_over_batch
+from landscape.products.engines import Compiler
+from landscape.products.product import ENGINES, Product
+from landscape.products.terms import derivative, hessian_terms
 
 Buffers = Mapping[str, Tensor]
 _PROBE_ROWS = 16
@@ -39,7 +42,8 @@ class Problem:
     batches: a list of (inputs, targets), or anything that can be iterated again and again with equal data
     (a `DataLoader` with `shuffle=False`). Inputs are a tensor, a tuple (positional arguments) or a dict
     (keyword arguments). batch_norm: "running" uses the stored statistics (eval mode), "batch" those of
-    each batch. The model is copied: the caller's model, mode, buffers and gradients are never touched.
+    each batch. engine: how Hessian products are taken (`products.product.Product`).
+    The model is copied: the caller's model, mode, buffers and gradients are never touched.
     Frozen parameters (`requires_grad=False`) stay fixed; tied ones count once.
 
     Raises `InputError` when two passes over the batches differ, when two evaluations of the same batch
@@ -56,14 +60,18 @@ class Problem:
     loss: Callable[[Any, Any], Tensor]
     batches: Iterable[Batch]
     batch_norm: str = "running"
+    engine: str = "auto"
     size: int = field(init=False)
     weights: Vector = field(init=False, repr=False)
     _shapes: dict[str, torch.Size] = field(init=False, repr=False)
     _rows_in_all: int = field(init=False, repr=False)
+    _compiler: Compiler = field(init=False, repr=False, default_factory=Compiler)
 
     def __post_init__(self) -> None:
         if self.batch_norm not in ("running", "batch"):
             raise illegal("batch_norm", self.batch_norm, "running or batch", "See Problem's documentation.")
+        if self.engine not in ENGINES:
+            raise illegal("engine", self.engine, f"one of {', '.join(ENGINES)}", "See Problem's documentation.")
         model = copy.deepcopy(self.model).eval().requires_grad_(False)
         free = {k: p for k, p in self.model.named_parameters() if p.requires_grad}
         if not free:
@@ -119,16 +127,19 @@ class Problem:
             total += loss.detach()
         return (total / self.size).item(), gradient.div_(self.size)
 
-    def hessian(self, w: Vector) -> Matvec:
-        """v ↦ ∇²f(w)·v, exact (double backward), one pass over the data per product."""
+    def hessian(self, w: Vector) -> Product:
+        """v ↦ ∇²f(w)·v, exact, by the problem's `engine`; what it keeps is prepared at the first product.
 
-        def product(v: Vector) -> Vector:
-            result = torch.zeros_like(w)
-            for loss, leaf in self._batch_losses(w):
-                result += _second_derivative(loss, leaf, v)
-            return result.div_(self.size)
+        Call it again at other weights for a new product; compiled code is shared between them.
+        """
+        return Product(
+            hessian_terms(self._total, self.has_batch_norm and self.batch_norm == "running"),
+            lambda: self.passes(w), w, self.size, self.engine, self.batch_norm == "running", self._compiler,
+        )  # fmt: skip
 
-        return product
+    def _total(self, w: Vector, batch: Batch) -> Tensor:
+        with twice_differentiable(self.model):
+            return self.loss(self._outputs(self.named(w), batch[0]), batch[1])
 
     def rayleigh_by_group(self, w: Vector, vectors: Tensor, groups: int = 32) -> tuple[Tensor, Tensor]:
         """vᵀH_b v for each row v of `vectors` (k, n) and each of about `groups` disjoint groups b of examples.
@@ -146,7 +157,7 @@ class Problem:
                 with twice_differentiable(self.model):
                     loss, leaf = self._loss_at_leaf(w, part)
                     gradient = torch.autograd.grad(loss, leaf, create_graph=True, materialize_grads=True)[0]
-                    products = [_derivative(gradient, leaf, v) for v in vectors]
+                    products = [derivative(gradient, leaf, v, retain=True) for v in vectors]
                 columns.append(torch.stack([(v * hv).sum() for v, hv in zip(vectors, products, strict=True)]))
         weights = torch.tensor(counts, dtype=torch.float64)
         sums = torch.stack(columns, 1).double().cpu()
@@ -155,7 +166,7 @@ class Problem:
     def double(self) -> "Problem":
         """The same problem with its weights, buffers and data as they are, and its arithmetic in float64."""
         twin = copy.copy(self)
-        twin._set(model=copy.deepcopy(self.model).double(), weights=self.weights.double())
+        twin._set(model=copy.deepcopy(self.model).double(), weights=self.weights.double(), engine="recompute")
         return twin
 
     # -- batch norm --------------------------------------------------------------------------------
@@ -263,17 +274,6 @@ class Problem:
             "loss": getattr(self.loss, "name", getattr(self.loss, "__name__", type(self.loss).__name__)),
             "torch": torch.__version__,
         }  # fmt: skip
-
-
-def _derivative(gradient: Tensor, leaf: Tensor, v: Tensor) -> Tensor:
-    if not gradient.requires_grad:
-        return torch.zeros_like(leaf)
-    return torch.autograd.grad(gradient, leaf, v, retain_graph=True, materialize_grads=True)[0]
-
-
-def _second_derivative(loss: Tensor, leaf: Tensor, v: Tensor) -> Tensor:
-    gradient = torch.autograd.grad(loss, leaf, create_graph=True, materialize_grads=True)[0]
-    return _derivative(gradient, leaf, v)
 
 
 def _batch_norms(model: nn.Module) -> list[_BatchNorm]:

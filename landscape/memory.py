@@ -1,0 +1,50 @@
+"""How much memory a device still has, for choices that depend on what fits."""
+
+import os
+from pathlib import Path
+
+import torch
+
+
+def available_bytes(device: torch.device) -> int:
+    """Bytes that can still be allocated on `device`: free on a GPU, available to this process on a CPU.
+
+    On Linux the limits of the control group count as well (containers, batch systems). Where nothing can be
+    read, 4 GiB are assumed.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    candidates = [found for found in (_meminfo(), _control_group()) if found is not None]
+    return min(candidates) if candidates else _pages()
+
+
+def _meminfo() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def _control_group() -> int | None:
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            text = Path(limit).read_text().strip()
+            if text != "max" and int(text) < 1 << 60:
+                return max(0, int(text) - int(Path(used).read_text()))
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def _pages() -> int:
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 4 << 30

@@ -1,0 +1,123 @@
+"""Ways to have the product of one batch: recorded and folded, compiled, kept as a graph, or by differences."""
+
+import math
+import warnings
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from landscape.aliases import Batch, Matvec, Vector
+from landscape.products.code import constant_bytes, function, graph
+from landscape.products.simplify import fuse, simplify
+from landscape.products.tape import RecordingError, Tape, record
+from landscape.products.terms import AtBatch, Terms
+
+Gradient = Callable[[Vector, Batch], Vector]
+
+_STEPS = 8
+
+FAILURES = (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError)
+"""What torch raises where a transform does not support a model's operations."""
+
+
+def same(a: Tensor, b: Tensor) -> bool:
+    """Whether two products agree up to the rounding of their type (or both are not finite)."""
+    tolerance = 2e-3 if a.dtype.itemsize < 8 else 1e-8
+    distance, size = torch.linalg.vector_norm(a - b).item(), torch.linalg.vector_norm(b).item()
+    return distance <= tolerance * size or not math.isfinite(size)
+
+
+class Folded:
+    """The recorded product of one batch; `first` is its value at the vector it was recorded with."""
+
+    def __init__(self, at_batch: AtBatch, w: Vector, batch: Batch, v: Vector, compiler: "Compiler | None" = None):
+        with warnings.catch_warnings():  # of torch's own making, when it first loads its forward-mode rules
+            warnings.filterwarnings("ignore", message=".*torch.jit.script", category=DeprecationWarning)
+            tape, first = record(at_batch(w, batch), v)
+        tape = simplify(tape)
+        self.first = first
+        self.run: Matvec = compiler(tape) if compiler else _checked(tape, v, first)
+        self.bytes = constant_bytes(tape)
+
+    def __call__(self, v: Vector) -> Vector:
+        return self.run(v)
+
+
+def _checked(tape: Tape, v: Vector, first: Vector) -> Matvec:
+    """The fused tape, or the plain one where fusing has changed a layout that a later step relies on."""
+    try:
+        fused = function(fuse(tape))
+        if same(fused(v), first):
+            return fused
+    except FAILURES:
+        pass
+    return function(tape)
+
+
+class Compiler:
+    """Compiles tapes with torch's compiler, once for all tapes that differ only in their constants."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Callable[..., Tensor]] = {}
+
+    def __call__(self, tape: Tape) -> Matvec:
+        module, constants = graph(tape)
+        shapes = [(tuple(c.shape), c.stride(), c.dtype, c.device) for c in constants]
+        key = f"{module.code}{tape.argument.shape}{shapes}"
+        if key not in self._made:
+            self._made[key] = torch.compile(module, fullgraph=True, dynamic=False)
+        compiled = self._made[key]
+        return torch.no_grad()(lambda v: compiled(v, *constants))
+
+
+def differences(gradient: Gradient, w: Vector, batch: Batch, step: float) -> Matvec:
+    """Central differences of the gradient along v: (∇f(w + hv) − ∇f(w − hv)) / 2h with h‖v‖ = step.
+
+    Source: Nocedal & Wright 2006, section 8.1.
+    """
+
+    def product(v: Vector) -> Vector:
+        length = torch.linalg.vector_norm(v)
+        h = step / torch.where(length > 0, length, torch.ones_like(length))
+        return (gradient(w + h * v, batch) - gradient(w - h * v, batch)) / (2 * h)
+
+    return product
+
+
+def best_step(gradient: Gradient, w: Vector, batch: Batch, v: Vector) -> tuple[float, float]:
+    """(step, relative error of `differences` along v) where two neighbouring steps agree best.
+
+    Steps run down from ε^{1/3}(1 + ‖w‖), the balance of truncation and rounding for a smooth function, by
+    factors of 4: a network with ReLUs has kinks, whose jumps only a shorter step keeps out.
+    """
+    longest = torch.finfo(w.dtype).eps ** (1 / 3) * (1 + torch.linalg.vector_norm(w).item())
+    steps = [longest * 4.0**-k for k in range(_STEPS)]
+    found = [differences(gradient, w, batch, step)(v) for step in steps]
+    apart = [torch.linalg.vector_norm(a - b).item() for a, b in pairwise(found)]
+    best = min(range(len(apart)), key=lambda k: apart[k] if math.isfinite(apart[k]) else math.inf)
+    size = torch.linalg.vector_norm(found[best]).item()
+    return steps[best], apart[best] / size if size else 0.0
+
+
+def fold(terms: Terms, w: Vector, batch: Batch, v: Vector, compiler: Compiler | None, check: Vector | None) -> Folded:
+    """The first of the recordable ways that can be recorded and agrees with `check`, the reference at v."""
+    reasons: list[Any] = []
+    for at_batch in terms.recordable:
+        try:
+            folded = Folded(at_batch, w, batch, v, compiler)
+        except FAILURES as reason:
+            if _out_of_memory(reason):
+                raise
+            reasons.append(reason)
+            continue
+        if check is None or same(folded.first, check):
+            return folded
+        reasons.append("it differs from double backward")
+    raise RecordingError("; ".join(str(r).split("\n")[0] for r in reasons))
+
+
+def _out_of_memory(reason: BaseException) -> bool:
+    return isinstance(reason, torch.OutOfMemoryError) or "can't allocate memory" in str(reason)

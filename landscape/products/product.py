@@ -1,0 +1,197 @@
+"""The product of a curvature matrix with a vector, over all batches, by the engine that suits."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from landscape.aliases import Batch, Matvec, Vector
+from landscape.batches import joined, rows_of, split
+from landscape.errors import InputError, illegal
+from landscape.memory import available_bytes
+from landscape.products.engines import Compiler, Folded, best_step, differences, fold
+from landscape.products.tape import RecordingError
+from landscape.products.terms import Terms
+
+ENGINES = ("auto", "folded", "compiled", "retained", "recompute", "differences")
+
+_SHARE = 0.5
+"""Of the memory available at the first product, engines that keep things keep no more than this."""
+
+_COMFORT = 1 << 26
+"""Small batches are joined until their constants take about so many bytes: fewer, longer steps."""
+
+
+@dataclass
+class Product:
+    """v ↦ (1/N) Σ_batches A_b·v at fixed weights; the first call prepares what the engine keeps.
+
+    terms: the matrix of one batch. passes: gives the batches anew, in a fixed order. engine: `folded` records
+    the product once and repeats only what depends on v; `compiled` also compiles that; `retained` keeps
+    autograd's graphs; `recompute` keeps nothing; `differences` takes gradients at w ± hv. `auto` folds as many
+    batches as memory allows and recomputes the others, or takes differences where a model has no second
+    derivative. divisible: whether batches may be joined and split without changing the sum.
+
+    After the first call `chosen` says what is done. A batch that does not fit into the device's memory is
+    halved until it does; `InputError` when one example does not fit.
+    """
+
+    terms: Terms
+    passes: Callable[[], Iterator[Batch]]
+    w: Vector
+    size: int
+    engine: str = "auto"
+    divisible: bool = True
+    compiler: Compiler = field(default_factory=Compiler)
+    chosen: str = ""
+    kept_bytes: int = 0
+    error: float | None = None
+    """Relative error of one batch's product by differences, measured at the first call; None for exact engines."""
+    _ready: list[Matvec] | None = None
+    """What is kept for the first batches, in order."""
+    _rest: int = 0
+    """Batches after those, which are recomputed; they start at the _skip-th of `passes`."""
+    _skip: int = 0
+    _step: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise illegal("engine", self.engine, f"one of {', '.join(ENGINES)}", "See Product's documentation.")
+
+    def __call__(self, v: Vector) -> Vector:
+        if self._ready is None:
+            return self._prepare(v).div_(self.size)
+        total = torch.zeros_like(self.w)
+        for run in self._ready:
+            total += run(v)
+        if self._rest:
+            for number, batch in enumerate(self.passes()):
+                if number >= self._skip:
+                    total += self._plain(batch, v)
+        return total.div_(self.size)
+
+    # -- the first call ----------------------------------------------------------------------------
+
+    def _prepare(self, v: Vector) -> Vector:
+        if self.engine in ("recompute", "differences"):
+            self._ready, self._rest = [], 1
+            self.chosen = self.engine
+            return self._stream(v)
+        if self.engine == "retained":
+            return self._retain(v)
+        try:
+            return self._fold(v)
+        except RecordingError as reason:
+            if self.engine != "auto":
+                raise InputError(
+                    f"engine = {self.engine} cannot record this model's products ({reason}). Use retained or recompute."
+                ) from reason
+            return self._without_recording(v)
+
+    def _without_recording(self, v: Vector) -> Vector:
+        self._ready, self._rest, self._skip, self.chosen = [], 1, 0, "recompute"
+        try:
+            return self._stream(v)
+        except (RuntimeError, NotImplementedError) as reason:
+            if self.terms.gradient is None or isinstance(reason, torch.OutOfMemoryError):
+                raise
+            self.engine = "differences"
+            return self._stream(v)
+
+    def _stream(self, v: Vector) -> Vector:
+        total = torch.zeros_like(self.w)
+        for number, batch in enumerate(self.passes()):
+            if self.engine == "differences" and number == 0 and self.terms.gradient is not None:
+                self._step, self.error = best_step(self.terms.gradient, self.w, batch, v)
+                self.chosen = f"differences (relative error about {self.error:.1g})"
+            total += self._plain(batch, v)
+        return total
+
+    def _retain(self, v: Vector) -> Vector:
+        total, self._ready = torch.zeros_like(self.w), []
+        for batch in self.passes():
+            product = self.terms.recordable[-1](self.w, batch)
+            self._ready.append(product)
+            total += product(v)
+        self.chosen = f"retained, {_count(len(self._ready), 'batch', 'batches')}"
+        return total
+
+    def _fold(self, v: Vector) -> Vector:
+        compiler = self.compiler if self.engine == "compiled" else None
+        budget = _SHARE * available_bytes(self.w.device)
+        total, ready = torch.zeros_like(self.w), []
+        for folded, batch, parts in self._recorded(v, compiler, budget):
+            if folded is None:
+                self._rest += parts
+                total += self._plain(batch, v)
+                continue
+            self._skip += parts
+            for part in folded:
+                total += part.first
+                del part.first
+                self.kept_bytes += part.bytes
+            ready += folded
+        self._ready = ready
+        kept = f"{'compiled' if compiler else 'folded'}, {_count(len(ready), 'batch', 'batches')}"
+        rest = f", {_count(self._rest, 'batch', 'batches')} recomputed" if self._rest else ""
+        self.chosen = f"{kept} in {self.kept_bytes / 2**30:.2g} GiB{rest}"
+        return total
+
+    def _recorded(
+        self, v: Vector, compiler: Compiler | None, budget: float
+    ) -> Iterator[tuple[list[Folded] | None, Batch, int]]:
+        """Each batch with its recordings, None when the budget is used up; small batches are joined first."""
+        batches = self.passes()
+        first = next(batches)
+        folded = self._folded(first, v, compiler, self._plain(first, v))
+        largest = sum(f.bytes for f in folded)
+        second = next(batches, None)
+        rows = int(_COMFORT / max(1, largest) * rows_of(first[1])) if self.divisible else 0
+        rest = batches if second is None else chain([second], batches)
+        if second is not None and rows >= rows_of(first[1]) + rows_of(second[1]):
+            rest, folded = chain([first], rest), None
+        else:
+            yield folded, first, 1
+            rows = 0
+        for batch, parts in joined(rest, rows):
+            if self.kept_bytes + largest > budget:
+                yield None, batch, parts
+            else:
+                folded = self._folded(batch, v, compiler, None)
+                largest = max(largest, sum(f.bytes for f in folded))
+                yield folded, batch, parts
+
+    def _folded(self, batch: Batch, v: Vector, compiler: Compiler | None, check: Tensor | None) -> list[Folded]:
+        try:
+            return [fold(self.terms, self.w, batch, v, compiler, check)]
+        except torch.OutOfMemoryError:
+            return [f for half in self._halves(batch) for f in self._folded(half, v, compiler, None)]
+
+    # -- one batch ---------------------------------------------------------------------------------
+
+    def _plain(self, batch: Batch, v: Vector) -> Vector:
+        """The product of one batch with nothing kept, in halves where it does not fit into memory."""
+        try:
+            if self.engine == "differences":
+                if self.terms.gradient is None:
+                    raise InputError("engine = differences needs a matrix that is the derivative of a gradient.")
+                return differences(self.terms.gradient, self.w, batch, self._step)(v)
+            return self.terms.plain(self.w, batch)(v)
+        except torch.OutOfMemoryError:
+            halves = self._halves(batch)
+        return sum((self._plain(half, v) for half in halves), torch.zeros_like(self.w))
+
+    def _halves(self, batch: Batch) -> list[Batch]:
+        rows = rows_of(batch[1])
+        if rows < 2 or not self.divisible:
+            what = "one example" if rows < 2 else "one batch, which batch_norm = batch does not allow to be split,"
+            raise InputError(f"the Hessian product of {what} does not fit into the memory of {self.w.device}.")
+        if self.w.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return list(split(batch, (rows + 1) // 2))
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
