@@ -2,7 +2,8 @@
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -30,12 +31,19 @@ def same(a: Tensor, b: Tensor) -> bool:
     return distance <= tolerance * size or not math.isfinite(size)
 
 
+@contextmanager
+def _torch_may_deprecate_itself() -> Iterator[None]:
+    """torch loads its forward-mode rules and its compiler on first use, and both warn of its own older parts."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+        yield
+
+
 class Folded:
     """The recorded product of one batch; `first` is its value at the vector it was recorded with."""
 
     def __init__(self, at_batch: AtBatch, w: Vector, batch: Batch, v: Vector, compiler: "Compiler | None" = None):
-        with warnings.catch_warnings():  # of torch's own making, when it first loads its forward-mode rules
-            warnings.filterwarnings("ignore", message=".*torch.jit.script", category=DeprecationWarning)
+        with _torch_may_deprecate_itself():
             tape, first = record(at_batch(w, batch), v)
         tape = simplify(tape)
         self.first = first
@@ -70,7 +78,12 @@ class Compiler:
         if key not in self._made:
             self._made[key] = torch.compile(module, fullgraph=True, dynamic=False)
         compiled = self._made[key]
-        return torch.no_grad()(lambda v: compiled(v, *constants))
+
+        def run(v: Vector) -> Vector:
+            with torch.no_grad(), _torch_may_deprecate_itself():
+                return compiled(v, *constants)
+
+        return run
 
 
 def differences(gradient: Gradient, w: Vector, batch: Batch, step: float) -> Matvec:

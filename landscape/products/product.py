@@ -12,7 +12,7 @@ from landscape.batches import joined, rows_of, split
 from landscape.errors import InputError, illegal
 from landscape.memory import available_bytes
 from landscape.products.engines import Compiler, Folded, best_step, differences, fold
-from landscape.products.tape import RecordingError
+from landscape.products.layout import channels_last, channels_last_is_faster
 from landscape.products.terms import Terms
 
 ENGINES = ("auto", "folded", "compiled", "retained", "recompute", "differences")
@@ -55,6 +55,7 @@ class Product:
     """Batches after those, which are recomputed; they start at the _skip-th of `passes`."""
     _skip: int = 0
     _step: float = 0.0
+    _channels_last: bool = False
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
@@ -67,7 +68,7 @@ class Product:
         for run in self._ready:
             total += run(v)
         if self._rest:
-            for number, batch in enumerate(self.passes()):
+            for number, batch in enumerate(self._batches()):
                 if number >= self._skip:
                     total += self._plain(batch, v)
         return total.div_(self.size)
@@ -83,10 +84,13 @@ class Product:
             return self._retain(v)
         try:
             return self._fold(v)
-        except RecordingError as reason:
+        except (RuntimeError, NotImplementedError) as reason:
+            if isinstance(reason, torch.OutOfMemoryError):
+                raise
             if self.engine != "auto":
                 raise InputError(
-                    f"engine = {self.engine} cannot record this model's products ({reason}). Use retained or recompute."
+                    f"engine = {self.engine} cannot record this model's products ({reason}). "
+                    "Use recompute or differences."
                 ) from reason
             return self._without_recording(v)
 
@@ -136,16 +140,19 @@ class Product:
         self._ready = ready
         kept = f"{'compiled' if compiler else 'folded'}, {_count(len(ready), 'batch', 'batches')}"
         rest = f", {_count(self._rest, 'batch', 'batches')} recomputed" if self._rest else ""
-        self.chosen = f"{kept} in {self.kept_bytes / 2**30:.2g} GiB{rest}"
+        layout = ", channels last" if self._channels_last else ""
+        self.chosen = f"{kept} in {self.kept_bytes / 2**30:.2g} GiB{rest}{layout}"
         return total
 
     def _recorded(
         self, v: Vector, compiler: Compiler | None, budget: float
     ) -> Iterator[tuple[list[Folded] | None, Batch, int]]:
         """Each batch with its recordings, None when the budget is used up; small batches are joined first."""
-        batches = self.passes()
+        if self.terms.gradient is not None:
+            self._channels_last = channels_last_is_faster(self.terms.gradient, self.w, next(self.passes()))
+        batches = self._batches()
         first = next(batches)
-        folded = self._folded(first, v, compiler, self._plain(first, v))
+        folded = self._folded(first, v, None, self._plain(first, v))
         largest = sum(f.bytes for f in folded)
         second = next(batches, None)
         rows = int(_COMFORT / max(1, largest) * rows_of(first[1])) if self.divisible else 0
@@ -153,7 +160,7 @@ class Product:
         if second is not None and rows >= rows_of(first[1]) + rows_of(second[1]):
             rest, folded = chain([first], rest), None
         else:
-            yield folded, first, 1
+            yield folded if compiler is None else self._folded(first, v, compiler, None), first, 1
             rows = 0
         for batch, parts in joined(rest, rows):
             if self.kept_bytes + largest > budget:
@@ -168,6 +175,9 @@ class Product:
             return [fold(self.terms, self.w, batch, v, compiler, check)]
         except torch.OutOfMemoryError:
             return [f for half in self._halves(batch) for f in self._folded(half, v, compiler, None)]
+
+    def _batches(self) -> Iterator[Batch]:
+        return map(channels_last, self.passes()) if self._channels_last else self.passes()
 
     # -- one batch ---------------------------------------------------------------------------------
 

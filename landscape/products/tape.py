@@ -116,12 +116,16 @@ class Recorder(TorchDispatchMode):
         for leaf in leaves:
             if type(leaf) not in _PLAIN:
                 raise RecordingError(f"a tensor of type {type(leaf).__name__}")
+        if any(leaf._is_zerotensor() for leaf in leaves):  # forward mode's zeros without memory: not all kernels
+            args, kwargs = tree_map(self._with_memory, (args, kwargs))  # can be handed one from in here
+            leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         dependent = any(self._depends(leaf) for leaf in leaves)
         if dependent and func is aten._local_scalar_dense.default:
             raise RecordingError("a decision that depends on the vector")
-        if dependent and torch.Tag.nondeterministic_seeded in func.tags:
+        if torch.Tag.nondeterministic_seeded in func.tags:
             raise RecordingError(f"{func}, which is random")
         written = _written(func, args, kwargs) if func._schema.is_mutable else []
+        self._forget_zeros(written)
         if not dependent or (func in _VALUE_FREE and not written):
             out = func(*args, **kwargs)
             self._note_zeros(func, leaves, out, written)
@@ -205,17 +209,31 @@ class Recorder(TorchDispatchMode):
 
     # -- zeros -------------------------------------------------------------------------------------
 
+    def _forget_zeros(self, written: list[Tensor]) -> None:
+        memory = {tensor.untyped_storage()._cdata for tensor in written}
+        for key in [k for k, zero in self._zeros.items() if zero.untyped_storage()._cdata in memory]:
+            del self._zeros[key]
+
+    def _with_memory(self, x: Any) -> Any:
+        if not (isinstance(x, Tensor) and x._is_zerotensor()):
+            return x
+        made = torch.zeros(x.shape, dtype=x.dtype, device=x.device)
+        self._zeros[id(made)] = made
+        return made
+
     def _note_zeros(self, func: Any, leaves: list[Tensor], out: Any, written: list[Tensor]) -> None:
-        for tensor in written:
-            self._zeros.pop(id(tensor), None)
-        if func in _ZEROS or (func in _VIEWS and leaves and id(leaves[0]) in self._zeros):
+        scaled = func in _ZERO_TO_ZERO and leaves and id(leaves[0]) in self._zeros
+        if func in _ZEROS or scaled or (not written and self._product_with_zero(func, leaves)):
             self._zeros[id(out)] = out
 
     def _product_with_zero(self, func: Any, leaves: list[Tensor]) -> bool:
         return func is aten.mul.Tensor and any(id(leaf) in self._zeros for leaf in leaves)
 
 
-_VIEWS = {aten.view.default, aten.expand.default, aten.t.default, aten.permute.default, aten.transpose.int}
+_ZERO_TO_ZERO = {
+    aten.view.default, aten.expand.default, aten.t.default, aten.permute.default, aten.transpose.int,
+    aten.mul.Scalar, aten.neg.default, aten.to.dtype_layout, aten._to_copy.default, aten.alias.default,
+}  # fmt: skip
 
 
 def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
