@@ -59,12 +59,19 @@ def measure(
     scale = np.abs(np.concatenate([values, found.values])).max()
     residuals = np.concatenate([residuals, found.residuals[single] + ROUNDING * torch.finfo(w.dtype).eps * scale])
     order = np.argsort(-values, kind="stable")
-    spectrum = Spectrum(w.numel(), values[order], found.values[~single], _normalised(found.weights[:, ~single]))
+    spectrum = Spectrum(
+        w.numel(),
+        values[order],
+        found.values[~single],
+        _normalised(found.weights[:, ~single]),
+        found.residuals[~single],
+    )
     moments = np.array([spectrum.moment(order) for order in ORDERS])
     return DensityResult(
         spec=spec, size=spectrum.size, eigenvalues=spectrum.eigenvalues, residuals=residuals[order],
-        nodes=spectrum.nodes, weights=spectrum.weights, width=spec.width or default_width(spectrum),
-        moments=moments[:, 0], moment_errors=moments[:, 1], complete=complete, matvecs=spent + found.products,
+        nodes=spectrum.nodes, weights=spectrum.weights, spreads=found.residuals[~single],
+        width=spec.width or default_width(spectrum), moments=moments[:, 0], moment_errors=moments[:, 1],
+        complete=complete, matvecs=spent + found.products,
         seconds=time.perf_counter() - began, conditions={**problem.conditions(), **evaluation._asdict()},
     )  # fmt: skip
 

@@ -94,7 +94,8 @@ class DensityResult(Result):
 
     size: n, the number of eigenvalues. eigenvalues: (k,) resolved, descending, weight 1/n each. residuals:
     (k,) ‖Hv − λv‖₂, H as the products give it (in float32 their rounding comes on top). nodes: (m,)
-    ascending, and weights: (probes, m) of row sum 1, for the other n − k. width: standard deviation of the
+    ascending, and weights: (probes, m) of row sum 1, for the other n − k; spreads: (m,) the residuals of the
+    nodes, standard deviations of what they stand for. width: standard deviation of the
     Gaussian that `density` smooths with. moments: tr Hʲ/n for j = 1 … 4, with the standard errors
     moment_errors. complete: the search for `spec.outliers` ended with proof that none is missing (True when
     none was asked for). `spectrum` gives everything else.
@@ -107,6 +108,7 @@ class DensityResult(Result):
     residuals: np.ndarray
     nodes: np.ndarray
     weights: np.ndarray
+    spreads: np.ndarray
     width: float
     moments: np.ndarray
     moment_errors: np.ndarray
@@ -116,7 +118,7 @@ class DensityResult(Result):
     @property
     def spectrum(self) -> Spectrum:
         """The estimate as a distribution over eigenvalues."""
-        return Spectrum(self.size, self.eigenvalues, self.nodes, self.weights)
+        return Spectrum(self.size, self.eigenvalues, self.nodes, self.weights, self.spreads)
 
     def density(self, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The smoothed spectral density on a grid (G,) with its standard error; its integral is 1."""

@@ -17,7 +17,11 @@ class Spectrum:
     """The distribution of n = size eigenvalues λ of a symmetric matrix.
 
     eigenvalues (k,): those known one by one, of weight 1/n each. The other n − k as quadratures: nodes (m,)
-    ascending, weights (probes, m) with rows of sum 1.
+    ascending, weights (probes, m) with rows of sum 1. spreads (m,): standard deviation of what a node stands
+    for, which for a Ritz value is its residual; unknown by default.
+
+    A node's weight lies half on each side of it, evenly up to the middle between it and the next of the same
+    probe (with p probes the p-th, as their nodes come in groups of p), but not farther than √3·spread.
 
     Standard errors are those of the random probes. A Gaussian probe's squared components on n − k
     eigenvectors, divided by their sum, have a Dirichlet(½, …, ½) law, so that the mean of f over them has
@@ -29,6 +33,7 @@ class Spectrum:
     eigenvalues: np.ndarray
     nodes: np.ndarray
     weights: np.ndarray
+    spreads: np.ndarray | None = None
 
     @property
     def unresolved(self) -> int:
@@ -55,6 +60,17 @@ class Spectrum:
         error = rest / self.size * np.sqrt(2 * variance / (len(self.weights) * (rest + 2)))
         return np.asarray(value), np.asarray(error)
 
+    def _cells(self, change: Function) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Lower ends, middles and upper ends of the nodes' cells, in the coordinate `change`."""
+        nodes, reach = change(self.nodes), len(self.weights)
+        places, last = np.arange(len(nodes)), max(len(nodes) - 1, 0)
+        low = (nodes + nodes[np.maximum(places - reach, 0)]) / 2
+        high = (nodes + nodes[np.minimum(places + reach, last)]) / 2
+        if self.spreads is None:
+            return low, nodes, high
+        far = 3**0.5 * self.spreads
+        return np.maximum(low, change(self.nodes - far)), nodes, np.minimum(high, change(self.nodes + far))
+
     def moment(self, order: int) -> Estimate:
         """tr Aᵏ/n with its standard error."""
         return self.mean(lambda x: x**order)
@@ -62,14 +78,11 @@ class Spectrum:
     def density(self, grid: np.ndarray, width: float, coordinate: Function | None = None) -> Estimate:
         """(1/n) Σ_i g(x − λ_i) at x = grid (G,), g Gaussian with standard deviation `width`: integral 1.
 
-        A node's weight lies half on each side of it, evenly up to the middle between it and the next of the
-        same probe (with p probes the p-th, as their nodes come in groups of p), so that a width below the
-        nodes' distance does not make peaks of them. coordinate: increasing u(λ); then the density
-        is one over u, and grid and width are in units of u.
+        A width below the nodes' distance does not make peaks of them. coordinate: increasing u(λ); then the
+        density is one over u, and grid and width are in units of u.
         """
         change = coordinate or (lambda x: x)
-        known, nodes, share = change(self.eigenvalues), change(self.nodes), self.weights.mean(0)
-        cells = _cells(nodes, len(self.weights))
+        known, share, cells = change(self.eigenvalues), self.weights.mean(0), self._cells(change)
         average = _smoothed(grid, *cells, width) @ share
         squares = _smoothed(grid, *cells, width / 2**0.5) @ share / (2 * width * np.pi**0.5)
         variance = np.maximum(squares - np.square(average), 0)
@@ -78,10 +91,10 @@ class Spectrum:
     def count_above(self, level: float) -> tuple[float, float]:
         """Number of eigenvalues above `level`, and its standard error.
 
-        A node's weight lies as in `density`. The error adds what the nodes leave open, half the weight of
+        The error adds what the nodes leave open, half the weight of
         those whose cells hold the level, to that of the probes.
         """
-        below, nodes, above = _cells(self.nodes, len(self.weights))
+        below, nodes, above = self._cells(lambda x: x)
         parts = (_part_above(level, below, nodes) + _part_above(level, nodes, above)) / 2
         share = self.weights.mean(0)
         average = parts @ share
@@ -94,13 +107,6 @@ class Spectrum:
         """Share of eigenvalues below zero (an exact zero counts half), and its standard error as in `count_above`."""
         count, error = self.count_above(0.0)
         return 1 - count / self.size, error / self.size
-
-
-def _cells(nodes: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ends and middles of the cells of ascending nodes: half-way to the node `reach` places off, or to the last."""
-    places, last = np.arange(len(nodes)), max(len(nodes) - 1, 0)
-    low, high = nodes[np.maximum(places - reach, 0)], nodes[np.minimum(places + reach, last)]
-    return (low + nodes) / 2, nodes, (nodes + high) / 2
 
 
 def _smoothed(grid: np.ndarray, low: np.ndarray, middle: np.ndarray, high: np.ndarray, width: float) -> np.ndarray:

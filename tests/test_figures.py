@@ -153,13 +153,20 @@ def density(scale: float = 1.0, probes: int = 2, resolved: int = 40) -> DensityR
     weights /= weights.sum(1, keepdims=True)
     return DensityResult(
         spec=DensitySpec(probes=probes), size=10000, eigenvalues=scale * 12 / np.arange(1, resolved + 1) ** 1.2,
-        residuals=np.zeros(resolved), nodes=nodes, weights=weights, width=0.05 * scale, moments=np.ones(4),
+        residuals=np.zeros(resolved), nodes=nodes, weights=weights, spreads=np.full(len(nodes), scale),
+        width=0.05 * scale, moments=np.ones(4),
         moment_errors=np.ones(4), complete=True, matvecs=200,
     )  # fmt: skip
 
 
 ZERO = dataclasses.replace(
-    density(), eigenvalues=NONE, residuals=NONE, nodes=np.zeros(1), weights=np.ones((2, 1)), width=0.005
+    density(),
+    eigenvalues=NONE,
+    residuals=NONE,
+    nodes=np.zeros(1),
+    weights=np.ones((2, 1)),
+    spreads=np.zeros(1),
+    width=0.005,
 )
 THRICE = [label for label in LABELS for _ in range(3)]
 CASES = {
@@ -205,7 +212,7 @@ CASES = {
     "density-linear": ([density()], {"view": "linear", "names": LONG[:1]}),
     "density-symlog": ([density(1e-7)], {"view": "symlog"}),
     "density-all-resolved": (
-        [dataclasses.replace(density(), size=40, nodes=NONE, weights=np.zeros((2, 0)))],
+        [dataclasses.replace(density(), size=40, nodes=NONE, weights=np.zeros((2, 0)), spreads=NONE)],
         {"width": "single", "view": "symlog"},
     ),
     "density-of-zero": ([ZERO], {}),

@@ -20,7 +20,13 @@ def estimate(seed: int, probes: int = 2, steps: int = 12, deflate: bool = True) 
     found = quadrature(lambda rows: rows * diagonal, Z, steps)
     single = resolved(found, 1e-3) & deflate
     weights = found.weights[:, ~single]
-    return Spectrum(N, found.values[single], found.values[~single], weights / weights.sum(1, keepdims=True))
+    return Spectrum(
+        N,
+        found.values[single],
+        found.values[~single],
+        weights / weights.sum(1, keepdims=True),
+        found.residuals[~single],
+    )
 
 
 EXACT = Spectrum(N, EIGENVALUES, np.zeros(0), np.zeros((1, 0)))
@@ -85,7 +91,7 @@ def test_a_narrow_width_does_not_make_peaks_of_the_nodes():
     """Between the ends of a smooth bulk the density is that of the bulk, also much below the nodes' distance."""
     diagonal = torch.linspace(-1, 1, 2000, dtype=torch.float64)
     found = quadrature(lambda rows: rows * diagonal, seeds.gaussian(seeds.stream(0, "uniform"), 4, diagonal), 15)
-    spectrum = Spectrum(2000, np.zeros(0), found.values, found.weights)
+    spectrum = Spectrum(2000, np.zeros(0), found.values, found.weights, found.residuals)
     height, _ = spectrum.density(np.linspace(-0.8, 0.8, 300), 1e-3)
     assert height.min() > 0.3
     assert height.max() < 0.75
@@ -118,3 +124,13 @@ def test_an_exact_zero_is_half_negative():
     share, error = Spectrum(4, np.zeros(0), np.zeros(1), np.ones((1, 1))).negative_mass()
     assert share == 0.5
     assert error > 0.1
+
+
+def test_an_eigenspace_keeps_its_weight_in_one_place():
+    """A node without residual is an eigenvalue that repeats: nothing of it lies between the nodes."""
+    nodes, weights = np.array([0.0, 4.0]), np.array([[0.9, 0.1]])
+    loose, exact = (Spectrum(100, np.zeros(0), nodes, weights, spreads) for spreads in (None, np.zeros(2)))
+    assert exact.count_above(1.0)[0] == pytest.approx(10)
+    assert loose.count_above(1.0)[0] > 20
+    height, _ = exact.density(np.array([1.0]), 0.1)
+    assert height < 1e-12
