@@ -8,6 +8,7 @@ import click
 
 from landscape.spec import (
     CompareSpec,
+    DensitySpec,
     HessianSpec,
     LineSpec,
     PlaneSpec,
@@ -63,6 +64,19 @@ def hessian(checkpoint: str, verify: str | None, problem: ProblemSpec, spec: Hes
     result, opened = measure_one(hessian.measure, checkpoint, problem, spec, "hessian", saving)
     if verify:
         verify_with_pyhessian(result, opened, quiet=saving["as_json"])
+
+
+@landscape.command()
+@_checkpoint
+@result_options
+@spec_options(problem=ProblemSpec, spec=DensitySpec)
+def density(checkpoint: str, problem: ProblemSpec, spec: DensitySpec, **saving: Any) -> None:
+    """The whole spectrum of the Hessian at CHECKPOINT: density, counts and moments, with standard errors."""
+    from landscape import density
+
+    from .actions import measure_one
+
+    measure_one(density.measure, checkpoint, problem, spec, "density", saving)
 
 
 @landscape.command()

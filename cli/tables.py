@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from landscape.fields import Spec
-from landscape.results import ComparisonResult, HessianResult, Result, SharpnessResult, SurfaceResult, TraceResult
+from landscape.results import (
+    ComparisonResult,
+    DensityResult,
+    HessianResult,
+    Result,
+    SharpnessResult,
+    SurfaceResult,
+    TraceResult,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -94,6 +102,25 @@ def _hessian(result: HessianResult) -> "Table":
     return _grid(title, ("", "eigenvalue", "‖Hv−λv‖", "sampling error", "converged"), rows)
 
 
+def _density(result: DensityResult) -> "Table":
+    low, high = result.spectrum.range
+    top = max(abs(low), abs(high))
+    rows = [
+        ("eigenvalues", str(result.size)), ("  resolved one by one", str(len(result.eigenvalues))),
+        ("λmax", number(high, 6)), ("λmin", number(low, 6)),
+    ]  # fmt: skip
+    rows += [
+        (f"tr H{'' if j == 0 else chr(0x00B2)}/n", with_error(result.moments[j], result.moment_errors[j]))
+        for j in (0, 1)
+    ]
+    for share in (0.1, 0.01, 0.001):
+        count, error = result.count_above(share * top)
+        rows.append((f"eigenvalues above {share:g}·max|λ| = {share * top:.3g}", with_error(count, error)))
+    share, error = result.negative_mass()
+    rows.append(("share below zero (%)", with_error(100 * share, 100 * error)))
+    return _grid(f"Hessian spectrum, {result.matvecs} products", ("", "± standard error"), rows)
+
+
 def _trace(result: TraceResult) -> "Table":
     row = (
         with_error(result.trace, result.standard_error),
@@ -157,6 +184,7 @@ def _group_cell(values: np.ndarray, errors: np.ndarray) -> str:
 
 _TABLES = {
     HessianResult: _hessian,
+    DensityResult: _density,
     TraceResult: _trace,
     SharpnessResult: _sharpness,
     SurfaceResult: _surface,
@@ -179,6 +207,14 @@ def _notes(result: Result) -> list[str]:
             else f"Rounding in {c['dtype']} allows no more: raise --tolerance or use --dtype float64."
         )
         lines.append(f"Not converged: an eigenvalue lies within ‖Hv−λv‖ of λ, and no closer is known. {remedy}")
+    if isinstance(result, DensityResult):
+        low, high = result.spectrum.range
+        lines.append(
+            f"Smoothed with a Gaussian of standard deviation {result.width:.3g}, "
+            f"{100 * result.width / ((high - low) or 1):.2g} % of λmax − λmin."
+        )
+        if not result.complete:
+            lines.append("The search for outliers ended before it was proven that none is missing. Lower --outliers.")
     if isinstance(result, TraceResult) and not result.converged:
         lines.append("Not converged: the standard error is above the tolerance. Raise --max-probes.")
     return lines

@@ -14,10 +14,18 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from landscape.errors import InputError, illegal
-from landscape.results import ComparisonResult, HessianResult, Result, SharpnessResult, SurfaceResult, TraceResult
+from landscape.results import (
+    ComparisonResult,
+    DensityResult,
+    HessianResult,
+    Result,
+    SharpnessResult,
+    SurfaceResult,
+    TraceResult,
+)
 from landscape.spec import LineSpec, PlaneSpec
 
-from . import comparison, eigenvalues, parametric, plane, sharpness_bars, surface_pair, trace
+from . import comparison, density, eigenvalues, parametric, plane, sharpness_bars, surface_pair, trace
 from .groups import EIGENVALUES, SHARPNESS, chosen_columns
 from .save import save_figure
 from .style import style
@@ -32,6 +40,7 @@ RECIPES: dict[str, Callable[..., Figure]] = {
     "sharpness_bars": sharpness_bars.draw,
     "comparison": comparison.draw,
     "trace": trace.draw,
+    "density": density.draw,
 }
 """Recipe name -> function of a list of results and keyword options."""
 
@@ -62,6 +71,8 @@ def recipe_for(results: Sequence[Result]) -> str:
         return "eigenvalues"
     if kinds == {SharpnessResult}:
         return "sharpness_bars"
+    if kinds == {DensityResult}:
+        return "density"
     if kinds == {TraceResult}:
         return "trace"
     if isinstance(first, ComparisonResult) and len(results) == 1:

@@ -4,6 +4,7 @@ What can be asked (`landscape.spec`), of what (`Problem`, `open_checkpoint`), wh
 (`landscape.results`, `load`, `save`):
 
     hessian     eigenvalues of the Hessian by Lanczos, with residual bounds and sampling errors
+    density     the whole spectrum of the Hessian by stochastic Lanczos quadrature
     trace       trace of the Hessian with its standard error
     sharpness   Keskar's ε-sharpness, full space and random subspace
     surface     the loss along lines, arcs and planes
@@ -18,7 +19,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from landscape import compare, hessian, sharpness, surface, trace
+    from landscape import compare, density, hessian, sharpness, surface, trace
     from landscape.checkpoints import open_checkpoint
     from landscape.problem import Problem
     from landscape.results import load, save
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Problem",
     "compare",
+    "density",
     "hessian",
     "load",
     "open_checkpoint",

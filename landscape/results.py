@@ -12,12 +12,14 @@ import numpy as np
 from landscape.errors import InputError
 from landscape.fields import Spec
 from landscape.files import read_bytes, seal, unseal, write_atomically
-from landscape.spec import HessianSpec, LineSpec, PlaneSpec, RandomPlaneSpec, SharpnessSpec, TraceSpec
+from landscape.spec import DensitySpec, HessianSpec, LineSpec, PlaneSpec, RandomPlaneSpec, SharpnessSpec, TraceSpec
+from landscape.spectrum import Spectrum
 
 FORMAT = 1
 _KINDS: dict[str, type["Result"]] = {}
 _SPECS: dict[str, type[Spec]] = {
-    cls.__name__: cls for cls in (HessianSpec, LineSpec, PlaneSpec, RandomPlaneSpec, SharpnessSpec, TraceSpec)
+    cls.__name__: cls
+    for cls in (DensitySpec, HessianSpec, LineSpec, PlaneSpec, RandomPlaneSpec, SharpnessSpec, TraceSpec)
 }
 
 
@@ -84,6 +86,51 @@ class HessianResult(Result):
     matvecs: int
     restarts: int
     vectors: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DensityResult(Result):
+    """The spectrum of the Hessian: the eigenvalues known one by one, and quadratures for the others.
+
+    size: n, the number of eigenvalues. eigenvalues: (k,) resolved, descending, weight 1/n each. residuals:
+    (k,) ‖Hv − λv‖₂, H as the products give it (in float32 their rounding comes on top). nodes: (m,)
+    ascending, and weights: (probes, m) of row sum 1, for the other n − k; spreads: (m,) the residuals of the
+    nodes, standard deviations of what they stand for. width: standard deviation of the
+    Gaussian that `density` smooths with. moments: tr Hʲ/n for j = 1 … 4, with the standard errors
+    moment_errors. complete: the search for `spec.outliers` ended with proof that none is missing (True when
+    none was asked for). `spectrum` gives everything else.
+    """
+
+    kind: ClassVar[str] = "density"
+    spec: DensitySpec
+    size: int
+    eigenvalues: np.ndarray
+    residuals: np.ndarray
+    nodes: np.ndarray
+    weights: np.ndarray
+    spreads: np.ndarray
+    width: float
+    moments: np.ndarray
+    moment_errors: np.ndarray
+    complete: bool
+    matvecs: int
+
+    @property
+    def spectrum(self) -> Spectrum:
+        """The estimate as a distribution over eigenvalues."""
+        return Spectrum(self.size, self.eigenvalues, self.nodes, self.weights, self.spreads)
+
+    def density(self, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The smoothed spectral density on a grid (G,) with its standard error; its integral is 1."""
+        return self.spectrum.density(grid, self.width)
+
+    def count_above(self, level: float) -> tuple[float, float]:
+        """Number of eigenvalues above `level`, and its standard error."""
+        return self.spectrum.count_above(level)
+
+    def negative_mass(self) -> tuple[float, float]:
+        """Share of negative eigenvalues, and its standard error."""
+        return self.spectrum.negative_mass()
 
 
 @dataclass(frozen=True, kw_only=True)

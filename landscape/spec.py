@@ -52,6 +52,22 @@ class HessianSpec(Spec):
 
 
 @dataclass(frozen=True)
+class DensitySpec(Spec):
+    """The whole spectrum of the Hessian by stochastic Lanczos quadrature; it takes steps·probes products."""
+
+    steps: int = option(100, "Hessian-vector products with each probe; more resolve more", minimum=2)
+    probes: int = option(2, "random probes; more make the standard errors smaller", minimum=1)
+    deflate: bool = option(True, "count a Ritz value that has converged as one eigenvalue, not by its random weight")
+    tolerance: float = option(1e-3, "converged: ‖Hv − λv‖ ≤ tolerance·max|λ|", above=0, below=1)
+    outliers: int = option(0, "search for so many eigenvalues of largest magnitude first, with extra products, "
+                           "proving that none is missed", minimum=0)  # fmt: skip
+    width: float | None = option(None, "standard deviation of the Gaussian that smooths the density; default 0.5 % of "
+                                 "λmax − λmin, or the nodes' mean distance if larger", above=0)  # fmt: skip
+    basis_gib: float = option(4.0, "memory for the Krylov basis of steps·probes vectors in GiB", above=0)
+    seed: int = option(0, "seed of the probes", minimum=0)
+
+
+@dataclass(frozen=True)
 class TraceSpec(Spec):
     """Trace of the Hessian by Hutchinson's estimator with Rademacher probes."""
 

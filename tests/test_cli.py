@@ -114,6 +114,20 @@ def test_trace_and_sharpness(runs, tmp_path):
     assert (load("s").sharpness > 0).all()
 
 
+def test_density_and_its_picture(runs):
+    shown = run("density", runs["r0"], "--steps", 20, "--probes", 1, "-o", "d.safetensors").stdout
+    assert "share below zero" in shown
+    assert "Gaussian of standard deviation" in shown
+    result = load("d.safetensors")
+    assert result.matvecs == 20
+    run("figure", "d.safetensors", "-o", "picture")
+    assert Path("picture.png").stat().st_size > 1000
+    printed = json.loads(run("density", runs["r0"], "--steps", 5, "--outliers", 2, "--no-deflate", "--json").stdout)
+    assert len(printed["eigenvalues"]) == 2
+    assert len(printed["weights"]) == printed["spec"]["probes"] == 2
+    assert printed["matvecs"] > 10
+
+
 @pytest.mark.parametrize(
     ("words", "shape"),
     [
@@ -204,6 +218,8 @@ def test_outputs_are_never_overwritten_unasked(runs):
         (("hessian", "{r0}", "--device", "tpu"), "device"),
         (("hessian", "{r0}", "--examples", 10**9), "examples"),
         (("hessian", "{r0}", "--data", "digits", "--model", "cnn"), "does not fit the model"),
+        (("density", "{r0}", "--steps", 1), "steps = 1"),
+        (("density", "{r0}", "--basis-gib", 1e-6), "lower steps or probes"),
         (("surface", "line", "{r0}", "{r1}", "--start", 3), "stop"),
         (("surface", "plane", "{r0}", "{r0}", "{r1}", "-o", "p"), "do not span a plane"),
         (("train", "new"), "--model"),

@@ -22,8 +22,15 @@ from PIL import Image
 from scipy.interpolate import RegularGridInterpolator
 
 from landscape.errors import InputError
-from landscape.results import ComparisonResult, HessianResult, SharpnessResult, SurfaceResult, TraceResult
-from landscape.spec import HessianSpec, LineSpec, PlaneSpec, RandomPlaneSpec, SharpnessSpec, TraceSpec
+from landscape.results import (
+    ComparisonResult,
+    DensityResult,
+    HessianResult,
+    SharpnessResult,
+    SurfaceResult,
+    TraceResult,
+)
+from landscape.spec import DensitySpec, HessianSpec, LineSpec, PlaneSpec, RandomPlaneSpec, SharpnessSpec, TraceSpec
 from landscape_figures import RECIPES, draw, save_figure
 from landscape_figures import surface_pair as surface_pair_module
 from landscape_figures.groups import result_names
@@ -140,6 +147,27 @@ def trace(level: float = 100.0, probes: int = 40) -> TraceResult:
     )
 
 
+def density(scale: float = 1.0, probes: int = 2, resolved: int = 40) -> DensityResult:
+    nodes = scale * 0.01 * np.sort(NOISE.standard_normal(50 * probes) ** 3)
+    weights = NOISE.uniform(0.5, 1.5, (probes, 50 * probes))
+    weights /= weights.sum(1, keepdims=True)
+    return DensityResult(
+        spec=DensitySpec(probes=probes), size=10000, eigenvalues=scale * 12 / np.arange(1, resolved + 1) ** 1.2,
+        residuals=np.zeros(resolved), nodes=nodes, weights=weights, spreads=np.full(len(nodes), scale),
+        width=0.05 * scale, moments=np.ones(4),
+        moment_errors=np.ones(4), complete=True, matvecs=200,
+    )  # fmt: skip
+
+
+ZERO = dataclasses.replace(
+    density(),
+    eigenvalues=NONE,
+    residuals=NONE,
+    nodes=np.zeros(1),
+    weights=np.ones((2, 1)),
+    spreads=np.zeros(1),
+    width=0.005,
+)
 THRICE = [label for label in LABELS for _ in range(3)]
 CASES = {
     "eigenvalues": (hessians(), {"names": THRICE}),
@@ -179,6 +207,15 @@ CASES = {
     "sharpness-results": ([sharpness(1, "a"), sharpness(30, "b")], {}),
     "comparison": ([comparison(LONG, eigenvalues=2)], {"recipe": "comparison"}),
     "trace": ([trace(), trace(400.0)], {"names": LONG[:2]}),
+    "density": ([density()], {}),
+    "density-long": ([density(), density(0.01), density(30.0, 1)], {"names": LONG}),
+    "density-linear": ([density()], {"view": "linear", "names": LONG[:1]}),
+    "density-symlog": ([density(1e-7)], {"view": "symlog"}),
+    "density-all-resolved": (
+        [dataclasses.replace(density(), size=40, nodes=NONE, weights=np.zeros((2, 0)), spreads=NONE)],
+        {"width": "single", "view": "symlog"},
+    ),
+    "density-of-zero": ([ZERO], {}),
 }
 
 
@@ -471,6 +508,34 @@ def test_trace_ends_at_the_estimate():
     np.testing.assert_allclose(ends, [[40, result.samples.mean()]] * 2)
 
 
+def test_density_draws_the_result_and_marks_what_is_resolved():
+    result = density()
+    linear, logarithmic = draw([result]).axes
+    curve = next(one for one in linear.lines if one.get_gid() == "density").get_xydata()
+    height, _ = result.density(curve[:, 0])
+    np.testing.assert_allclose(curve[:, 1], np.maximum(height, curve[:, 1].min()))
+    assert np.trapezoid(curve[:, 1], curve[:, 0]) == pytest.approx(1, abs=0.01)
+    marks = next(one for one in linear.lines if one.get_gid() == "one").get_xydata()
+    assert {12.0} <= set(marks[:, 0]) <= set(result.eigenvalues)
+    np.testing.assert_allclose(marks[0, 1], result.density(marks[:1, 0])[0])
+    assert linear.get_yscale() == logarithmic.get_yscale() == "log"
+    nodes = next(one for one in logarithmic.lines if one.get_gid() == "nodes")
+    np.testing.assert_array_equal(nodes.get_xdata(), result.nodes)
+
+
+def test_density_per_decade_counts_eigenvalues():
+    """Far from zero a decade of the axis is a factor of ten: the curve's integral there is a number of eigenvalues."""
+    result = density()
+    curve = next(one for one in draw([result], view="symlog").axes[0].lines if one.get_gid() == "density").get_xydata()
+    x, height = curve[curve[:, 0] > 1].T
+    assert np.trapezoid(height, np.log10(x)) == pytest.approx((result.eigenvalues > 1).sum(), abs=1)
+
+
+def test_density_states_its_widths(monkeypatch):
+    words = " ".join(text.replace("\n", " ") for text, _, _ in drawn_texts(case("density"), monkeypatch))
+    assert "standard deviation 0.05 in λ (left), 0.1 decades (right)" in words
+
+
 def test_zero_losses_keep_the_logarithm():
     loss = line().train_loss * (line().train_loss > 2e-3)
     assert draw([replaced(line(), train_loss=loss)]).axes[0].get_yscale() == "symlog"
@@ -498,6 +563,8 @@ def test_zero_losses_keep_the_logarithm():
         ([line(), line(path="arc")], {}, "differ in their α"),
         ([hessian(1), hessian(2, "both")], {"recipe": "trace"}, "trace needs"),
         ([hessian(-1)], {"scale": "log"}, "symlog or linear"),
+        ([density()], {"view": "polar"}, "one of both, linear, symlog"),
+        ([trace()], {"recipe": "density"}, "density needs"),
         ([line(labels=("a", "b")), line(labels=("c", "b"))], {}, "different checkpoints"),
     ],
 )

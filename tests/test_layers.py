@@ -16,7 +16,8 @@ ALLOWED: dict[str, set[str]] = {
     "aliases": set(),
     "spec": set(),
     "files": set(),
-    "results": {"spec", "files"},
+    "spectrum": set(),
+    "results": {"spec", "files", "spectrum"},
     "methods": {"methods"},
     "seeds": set(),
     "kernels": set(),
@@ -36,9 +37,10 @@ ALLOWED: dict[str, set[str]] = {
     "surface_geometry": {"problem", "methods", "seeds", "spec"},
     "surface_resume": {"results"},
     **{name: {"problem", "methods", "seeds", "spec", "results", "kernels"} for name in MEASURES},
+    "density": {"problem", "methods", "seeds", "spec", "results", "spectrum", "hessian"},
     "surface": {"problem", "methods", "results", "surface_geometry", "surface_resume"},
 }
-TORCH_FREE = {"errors", "fields", "spec", "files", "results"}
+TORCH_FREE = {"errors", "fields", "spec", "spectrum", "files", "results"}
 
 
 def sources(folder: str) -> list[Path]:

@@ -31,6 +31,8 @@ def test_every_field_says_what_it_is(kind):
         (spec.HessianSpec, "count", 2.5, "whole number"),
         (spec.HessianSpec, "ends", "top", "largest, smallest, magnitude, both"),
         (spec.HessianSpec, "tolerance", float("nan"), "above 0 and below 1"),
+        (spec.DensitySpec, "steps", 1, "at least 2"),
+        (spec.DensitySpec, "width", 0.0, "above 0"),
         (spec.SharpnessSpec, "epsilons", (1e-3, -1.0), "above 0"),
         (spec.SharpnessSpec, "epsilons", (), "at least one"),
         (spec.TrainSpec, "rho", True, "at least 0"),
