@@ -2,9 +2,9 @@
 
 import torch
 
-from benchmarks import eigenvalues, keskar
+from benchmarks import eigenvalues, keskar, trace
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for benchmark in (eigenvalues, keskar):
+    for benchmark in (eigenvalues, keskar, trace):
         benchmark.main()

@@ -107,7 +107,7 @@ def test_hessian_verified_by_pyhessian(runs):
 
 
 def test_trace_and_sharpness(runs, tmp_path):
-    run("trace", runs["r0"], "--min-probes", 4, "--max-probes", 4, "-o", "t")
+    run("trace", runs["r0"], "--method", "hutchinson", "--min-probes", 4, "--max-matvecs", 4, "-o", "t")
     assert load("t").matvecs == 4
     out = run("sharpness", runs["r0"], *KESKAR, "-o", "s").stdout
     assert "subspace p=5" in out
@@ -171,7 +171,7 @@ def test_compare_groups_seeds_by_label(runs):
 
 
 def test_inspect_knows_results_and_checkpoints(runs):
-    run("trace", runs["r0"], "--min-probes", 2, "--max-probes", 2, "-o", "t")
+    run("trace", runs["r0"], "--min-probes", 2, "--max-matvecs", 3, "-o", "t")
     assert "Trace" in run("inspect", "t").stdout
     assert json.loads(run("inspect", "t", "--json").stdout)["kind"] == "trace"
     assert "1.weight" in run("inspect", runs["r0"]).stdout
@@ -180,12 +180,12 @@ def test_inspect_knows_results_and_checkpoints(runs):
 
 def test_outputs_are_never_overwritten_unasked(runs):
     for expected in ("r0-trace.safetensors", "r0-trace-2.safetensors"):
-        run("trace", runs["r0"], "--min-probes", 2, "--max-probes", 2)
+        run("trace", runs["r0"], "--min-probes", 2, "--max-matvecs", 3)
         assert Path(expected).exists()
     before = Path("r0-trace.safetensors").read_bytes()
     assert "--overwrite" in refused("trace", runs["r0"], "-o", "r0-trace.safetensors")
     assert Path("r0-trace.safetensors").read_bytes() == before
-    run("trace", runs["r0"], "--min-probes", 3, "--max-probes", 3, "-o", "r0-trace.safetensors", "--overwrite")
+    run("trace", runs["r0"], "--min-probes", 3, "--max-matvecs", 3, "-o", "r0-trace.safetensors", "--overwrite")
     assert load("r0-trace.safetensors").matvecs == 3
 
 
