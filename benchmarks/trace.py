@@ -102,8 +102,18 @@ def compare(problem: Problem, truth: float, what: str, repeats: int, others: dic
             "peers": table, "ratio": best / first["error"] if table else None,
             "conditions": {"ratio": "smallest error of a peer / ours, at equal products", "torch": torch.__version__},
         })  # fmt: skip
-        report(rows[-1:])
+        _show(rows[-1])
     return rows
+
+
+def _show(row: dict[str, Any]) -> None:
+    if "--json" in sys.argv:
+        report([row])
+        return
+    print(f"\ntrace: {row['problem']}")
+    for name, found in {"ours": row["ours"], **row["peers"]}.items():
+        print(f"  {name:24} error {100 * found['error']:6.2f} %  {found['seconds']:7.2f} s")
+    print(f"  our interval held the truth in {100 * row['ours']['coverage']:.0f} %", flush=True)
 
 
 def to_one_percent(problem: Problem, truth: float, repeats: int) -> None:

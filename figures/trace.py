@@ -49,7 +49,7 @@ def draw(results: Sequence[TraceResult], *, names: Sequence[str] | None = None, 
             )
             for i, (label, result) in enumerate(zip(labels, results, strict=True))
         ]
-        legend_below(figure, entries, "estimate so far ± standard error; bar: 95 % interval at the end")
+        legend_below(figure, entries, "estimate ± standard error; bar: 95 % interval")
         return settle(figure)
 
 

@@ -109,6 +109,11 @@ def test_hessian_verified_by_pyhessian(runs):
 def test_trace_and_sharpness(runs, tmp_path):
     run("trace", runs["r0"], "--method", "hutchinson", "--min-probes", 4, "--max-matvecs", 4, "-o", "t")
     assert load("t").matvecs == 4
+    out = run("trace", runs["r0"], "--by-layer", "--tolerance", 0.2, "--exact", "3.bias", "-o", "layers").stdout
+    result = load("layers")
+    assert result.layers[-1] == "3.bias"
+    assert all(name in out for name in (*result.layers, "exact", "95 % interval", "deflated"))
+    assert "Raise exact_limit" in refused("trace", runs["r0"], "--exact", "1.weight", "--exact-limit", 5)
     out = run("sharpness", runs["r0"], *KESKAR, "-o", "s").stdout
     assert "subspace p=5" in out
     assert (load("s").sharpness > 0).all()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from landscape.aliases import Vector
 from landscape.methods import leave_one_out
@@ -44,7 +45,9 @@ class PlainProbes:
     """Hutchinson's estimator, a probe at a time; holds no vectors but, for the diagonal, two of sums."""
 
     def __init__(self, like: Vector, sizes: Sequence[int] = (), diagonal: bool = False):
-        self.sizes, self.samples, self.block_samples = list(sizes), [], []
+        self.sizes = list(sizes)
+        self.samples: list[Tensor] = []
+        self.block_samples: list[Tensor] = []
         length = like.numel() if diagonal else 0
         self.sum, self.squares = (torch.zeros(length, dtype=torch.float64, device=like.device) for _ in range(2))
 
@@ -53,11 +56,10 @@ class PlainProbes:
 
     def add(self, z: Vector, y: Vector) -> None:
         """One probe z (n,) with its image y = B z."""
-        self.samples.append(inner(z, y).item())
-        require_finite(np.array(self.samples[-1]))
+        self.samples.append(inner(z, y))
         if self.sizes:
             pairs = zip(z.split(self.sizes), y.split(self.sizes), strict=True)
-            self.block_samples.append([inner(a, b).item() for a, b in pairs])
+            self.block_samples.append(torch.stack([inner(a, b) for a, b in pairs]))
         if len(self.sum):
             products_ = z.double() * y.double()
             self.sum += products_
@@ -65,8 +67,9 @@ class PlainProbes:
 
     def summary(self, details: bool = True) -> Summary:
         """Of all probes so far; `details` asks for blocks and diagonal, too."""
-        m, samples = len(self), np.array(self.samples)
-        blocks = np.array(self.block_samples).reshape(m, -1)
+        m, samples = len(self), torch.stack(self.samples).cpu().numpy()
+        require_finite(samples)
+        blocks = torch.stack(self.block_samples).cpu().numpy() if self.sizes else np.zeros((m, 0))
         mean = self.sum / m
         spread = (self.squares / m - mean.square()).clamp(min=0) / max(m - 1, 1)
         unknown = math.nan if m < 2 else 1.0
@@ -88,7 +91,7 @@ class ControlledProbes:
         self.signs = torch.empty(room, n, dtype=torch.int8, device=like.device)
         self.images = like.new_empty(room, n)
         self.count = 0
-        self.G, self.W = np.zeros((room, room)), np.zeros((room, room))
+        self.tables = torch.zeros(2, room, room, dtype=torch.float64, device=like.device)
         self.finished: list[Summary] = []
 
     def __len__(self) -> int:
@@ -103,10 +106,9 @@ class ControlledProbes:
         self.signs[m], self.images[m] = z.to(torch.int8), y
         self.count += 1
         images = self.images[: self.count]
-        row, squares = torch.stack([products(images, z), products(images, y)]).cpu().numpy()
-        require_finite(row, squares)
-        self.G[m, : m + 1] = self.G[: m + 1, m] = row
-        self.W[m, : m + 1] = self.W[: m + 1, m] = squares
+        row = torch.stack([products(images, z), products(images, y)])
+        self.tables[:, m, : m + 1] = row
+        self.tables[:, : m + 1, m] = row
 
     def summary(self, details: bool = True) -> Summary:
         """Of all probes so far; `details` asks for blocks and diagonal, too."""
@@ -114,7 +116,8 @@ class ControlledProbes:
 
     def _summary(self, details: bool) -> Summary:
         m = self.count
-        G, W = self.G[:m, :m], self.W[:m, :m]
+        G, W = self.tables[:, :m, :m].cpu().numpy()
+        require_finite(G, W)
         control = leave_one_out.control(G)
         samples = leave_one_out.samples(control, G, W)
         error = leave_one_out.standard_error(control, G, W)
