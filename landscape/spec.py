@@ -1,6 +1,8 @@
 """What can be asked: frozen records without torch, and the home of every default."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from landscape.errors import illegal
 from landscape.fields import Spec, option
@@ -68,6 +70,14 @@ class TraceSpec(Spec):
                                     "of its entries; repeat")  # fmt: skip
     exact_limit: int = option(10000, "the most entries a parameter named by exact may have", minimum=1)
     seed: int = option(0, "seed of the probes", minimum=0)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TraceSpec":
+        """Also reads records of version 0.1.0, which had Hutchinson's estimator alone and counted probes."""
+        if "max_probes" in values:
+            values = {"method": "hutchinson", "max_matvecs": values["max_probes"], **values}
+            del values["max_probes"]
+        return super().from_dict(values)
 
 
 @dataclass(frozen=True)
