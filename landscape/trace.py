@@ -144,7 +144,7 @@ class _Run:
         if spec.method != "deflated" or rows < _FEWEST_ROWS:
             return no_deflation(self.w), 0
         start = seeds.gaussian(seeds.stream(spec.seed, "trace", "start"), 1, self.w)[0]
-        most = min(_MOST_STEPS, rows // 2, spec.max_matvecs - spec.min_probes)
+        most = min(_MOST_STEPS, rows // 2, spec.max_matvecs // 2, spec.max_matvecs - spec.min_probes)
         deflation = deflate(self.matvec, start, spec.tolerance, most, spec.max_matvecs)
         return deflation, min(rows - len(deflation.basis), spec.max_matvecs - deflation.matvecs)
 
