@@ -2,9 +2,9 @@
 
 import torch
 
-from benchmarks import density, eigenvalues, keskar
+from benchmarks import density, eigenvalues, keskar, trace
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for benchmark in (eigenvalues, density, keskar):
+    for benchmark in (eigenvalues, density, trace, keskar):
         benchmark.main()

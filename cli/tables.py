@@ -122,12 +122,20 @@ def _density(result: DensityResult) -> "Table":
 
 
 def _trace(result: TraceResult) -> "Table":
-    row = (
-        with_error(result.trace, result.standard_error),
-        str(len(result.samples)),
-        "yes" if result.converged else "NO",
-    )
-    return _grid("Trace of the Hessian", ("trace ± standard error", "probes", "converged"), [row])
+    spread = f"{100 * result.standard_error / abs(result.trace):.2g}" if result.trace else "–"
+    rows = [
+        (
+            "whole",
+            with_error(result.trace, result.standard_error),
+            " to ".join(number(end) for end in result.interval),
+            spread,
+            "yes" if result.converged else "NO",
+        )
+    ]
+    for name, value, error in zip(result.layers, result.layer_traces, result.layer_errors, strict=True):
+        rows.append((name, with_error(value, error), "exact" if error == 0 else "", "", ""))
+    title = f"Trace of the Hessian ({result.method}), {result.matvecs} products"
+    return _grid(title, ("", "trace ± standard error", "95 % interval", "error %", "converged"), rows)
 
 
 def _sharpness(result: SharpnessResult) -> "Table":
@@ -216,7 +224,13 @@ def _notes(result: Result) -> list[str]:
         if not result.complete:
             lines.append("The search for outliers ended before it was proven that none is missing. Lower --outliers.")
     if isinstance(result, TraceResult) and not result.converged:
-        lines.append("Not converged: the standard error is above the tolerance. Raise --max-probes.")
+        lines.append("Not converged: the standard error is above the tolerance. Raise --max-matvecs.")
+    if isinstance(result, TraceResult) and result.deflated:
+        share = f"{100 * result.deflated_trace / result.trace:.0f} %" if result.trace else "0"
+        lines.append(
+            f"{share} of the trace lies in a Krylov space of {result.deflated} dimensions and is exact; "
+            f"{len(result.samples)} probes estimate the rest."
+        )
     return lines
 
 

@@ -16,9 +16,10 @@ from .style import look, style
 
 
 def draw(results: Sequence[TraceResult], *, names: Sequence[str] | None = None, width: str = "single") -> Figure:
-    """Running mean of Hutchinson's quadratic forms ± one standard error against the number of probes.
+    """The trace ± one standard error at each look, against the Hessian-vector products used so far.
 
-    results: trace results; names: one each. The last point of a curve is the reported estimate.
+    results: trace results; names: one each. The last point of a curve is the reported estimate, its bar the
+    95 % interval.
     """
     if not results or not all(isinstance(result, TraceResult) for result in results):
         raise InputError("trace needs trace results (`landscape trace`). Leave the other results out.")
@@ -28,15 +29,18 @@ def draw(results: Sequence[TraceResult], *, names: Sequence[str] | None = None, 
         axes = figure.add_subplot()
         edges = []
         for number, result in enumerate(results):
-            probes, mean, error = running(result.samples)
+            products, mean, error = history(result)
             as_ = look(number)
-            axes.fill_between(probes, mean - error, mean + error, color=as_.colour, alpha=0.2, linewidth=0)
-            axes.plot(probes, mean, color=as_.colour, linestyle=as_.line)
-            axes.plot(probes[-1:], mean[-1:], color=as_.colour, marker=as_.marker)
-            edges += [mean - error, mean + error]
+            axes.fill_between(products, mean - error, mean + error, color=as_.colour, alpha=0.2, linewidth=0)
+            axes.plot(products, mean, color=as_.colour, linestyle=as_.line)
+            axes.plot(products[-1:], mean[-1:], color=as_.colour, marker=as_.marker)
+            interval = np.where(np.isfinite(result.interval), result.interval, result.trace)
+            axes.vlines(products[-1], *interval, color=as_.colour, linewidth=0.9)
+            edges += [mean - error, mean + error, interval]
         bottom, top, _ = limits(np.concatenate(edges), "linear")
         scale_axis(axes.yaxis, bottom, top, "linear")
-        axes.set(xlabel="probes", ylabel="trace of the Hessian")
+        axes.set(xlabel="Hessian-vector products", ylabel="trace of the Hessian")
+        axes.set_xlim(left=0)
         axes.grid(axis="y")
         entries = [
             (
@@ -45,15 +49,19 @@ def draw(results: Sequence[TraceResult], *, names: Sequence[str] | None = None, 
             )
             for i, (label, result) in enumerate(zip(labels, results, strict=True))
         ]
-        legend_below(figure, entries, "mean of the probes so far ± standard error")
+        legend_below(figure, entries, "estimate ± standard error; bar: 95 % interval")
         return settle(figure)
 
 
-def running(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(probes, mean, standard error) after 2, 3, … samples; after 1 if there is only one, without an error."""
+def history(result: TraceResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(products, trace, standard error) at each look, the error 0 where there is none yet."""
+    looks = result.history if len(result.history) else running(result.samples)
+    products, mean, error = looks.T
+    return products, mean, np.where(np.isfinite(error), error, 0)
+
+
+def running(samples: np.ndarray) -> np.ndarray:
+    """(looks, 3) products, mean and standard error after 2, 3, … samples, for a result that holds no history."""
     if len(samples) < 2:
-        return np.ones(1), samples[:1].astype(float), np.zeros(1)
-    counts = np.arange(2, len(samples) + 1)
-    means = np.array([samples[:k].mean() for k in counts])
-    errors = np.array([samples[:k].std(ddof=1) / k**0.5 for k in counts])
-    return counts, means, errors
+        return np.array([[1, samples[0], 0.0]])
+    return np.array([[k, samples[:k].mean(), samples[:k].std(ddof=1) / k**0.5] for k in range(2, len(samples) + 1)])

@@ -135,7 +135,15 @@ class DensityResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class TraceResult(Result):
-    """Hutchinson's estimate of tr H with its standard error; samples: (probes,) the quadratic forms."""
+    """tr H ± standard error; interval: the two ends of a 95 % interval of Student's t with `degrees` of freedom.
+
+    method: how. matvecs: products used, of which `deflated` spanned the Krylov space with the exactly known
+    share `deflated_trace` of the trace. samples: (probes,) estimates whose mean is the trace. history: (looks, 3)
+    products, trace and standard error at each look; the last is the result.
+    layers, layer_traces, layer_errors: the parameters' names, the traces of their diagonal blocks, which add up to
+    the trace unless some were measured exactly, and standard errors (0 for exact ones). diagonal,
+    diagonal_errors: (n,). All are empty when not asked for.
+    """
 
     kind: ClassVar[str] = "trace"
     spec: TraceSpec
@@ -144,6 +152,17 @@ class TraceResult(Result):
     converged: bool
     matvecs: int
     samples: np.ndarray
+    method: str = "hutchinson"
+    deflated: int = 0
+    deflated_trace: float = 0.0
+    degrees: int = 0
+    interval: tuple[float, float] = (float("nan"), float("nan"))
+    history: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
+    layers: tuple[str, ...] = ()
+    layer_traces: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    layer_errors: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    diagonal: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    diagonal_errors: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 @dataclass(frozen=True, kw_only=True)

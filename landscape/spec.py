@@ -1,6 +1,8 @@
 """What can be asked: frozen records without torch, and the home of every default."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from landscape.errors import illegal
 from landscape.fields import Spec, option
@@ -69,12 +71,29 @@ class DensitySpec(Spec):
 
 @dataclass(frozen=True)
 class TraceSpec(Spec):
-    """Trace of the Hessian by Hutchinson's estimator with Rademacher probes."""
+    """Trace of the Hessian from random probes, in all, by layer and by coordinate, with standard errors."""
 
+    method: str = option("deflated", "deflated: large eigenvalues exactly, probes for the rest; or plain Hutchinson; "
+                         "or Hutch++ or XTrace, which spend the whole budget",
+                         choices=("deflated", "hutchinson", "hutch++", "xtrace"))  # fmt: skip
     tolerance: float = option(0.02, "stop when the standard error is below tolerance·|trace|", above=0)
     min_probes: int = option(10, "probes before the first stop", minimum=2)
-    max_probes: int = option(500, "budget of probes", minimum=2)
+    max_matvecs: int = option(500, "budget of Hessian-vector products", minimum=3)
+    memory_gib: float = option(4.0, "memory for the vectors that deflation keeps, in GiB", above=0)
+    by_layer: bool = option(False, "the trace of each parameter's diagonal block, too")
+    diagonal: bool = option(False, "the diagonal itself, too")
+    exact: tuple[str, ...] = option((), "parameter whose block's diagonal is found exactly, by a product for each "
+                                    "of its entries; repeat")  # fmt: skip
+    exact_limit: int = option(10000, "the most entries a parameter named by exact may have", minimum=1)
     seed: int = option(0, "seed of the probes", minimum=0)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TraceSpec":
+        """Also reads records of version 0.1.0, which had Hutchinson's estimator alone and counted probes."""
+        if "max_probes" in values:
+            values = {"method": "hutchinson", "max_matvecs": values["max_probes"], **values}
+            del values["max_probes"]
+        return super().from_dict(values)
 
 
 @dataclass(frozen=True)

@@ -107,8 +107,13 @@ def test_hessian_verified_by_pyhessian(runs):
 
 
 def test_trace_and_sharpness(runs, tmp_path):
-    run("trace", runs["r0"], "--min-probes", 4, "--max-probes", 4, "-o", "t")
+    run("trace", runs["r0"], "--method", "hutchinson", "--min-probes", 4, "--max-matvecs", 4, "-o", "t")
     assert load("t").matvecs == 4
+    out = run("trace", runs["r0"], "--by-layer", "--tolerance", 0.2, "--exact", "3.bias", "-o", "layers").stdout
+    result = load("layers")
+    assert result.layers[-1] == "3.bias"
+    assert all(name in out for name in (*result.layers, "exact", "95 % interval", "deflated"))
+    assert "Raise exact_limit" in refused("trace", runs["r0"], "--exact", "1.weight", "--exact-limit", 5)
     out = run("sharpness", runs["r0"], *KESKAR, "-o", "s").stdout
     assert "subspace p=5" in out
     assert (load("s").sharpness > 0).all()
@@ -185,7 +190,7 @@ def test_compare_groups_seeds_by_label(runs):
 
 
 def test_inspect_knows_results_and_checkpoints(runs):
-    run("trace", runs["r0"], "--min-probes", 2, "--max-probes", 2, "-o", "t")
+    run("trace", runs["r0"], "--min-probes", 2, "--max-matvecs", 3, "-o", "t")
     assert "Trace" in run("inspect", "t").stdout
     assert json.loads(run("inspect", "t", "--json").stdout)["kind"] == "trace"
     assert "1.weight" in run("inspect", runs["r0"]).stdout
@@ -194,12 +199,12 @@ def test_inspect_knows_results_and_checkpoints(runs):
 
 def test_outputs_are_never_overwritten_unasked(runs):
     for expected in ("r0-trace.safetensors", "r0-trace-2.safetensors"):
-        run("trace", runs["r0"], "--min-probes", 2, "--max-probes", 2)
+        run("trace", runs["r0"], "--min-probes", 2, "--max-matvecs", 3)
         assert Path(expected).exists()
     before = Path("r0-trace.safetensors").read_bytes()
     assert "--overwrite" in refused("trace", runs["r0"], "-o", "r0-trace.safetensors")
     assert Path("r0-trace.safetensors").read_bytes() == before
-    run("trace", runs["r0"], "--min-probes", 3, "--max-probes", 3, "-o", "r0-trace.safetensors", "--overwrite")
+    run("trace", runs["r0"], "--min-probes", 3, "--max-matvecs", 3, "-o", "r0-trace.safetensors", "--overwrite")
     assert load("r0-trace.safetensors").matvecs == 3
 
 

@@ -536,6 +536,15 @@ def test_density_states_its_widths(monkeypatch):
     assert "standard deviation 0.05 in λ (left), 0.1 decades (right)" in words
 
 
+def test_trace_draws_its_looks_against_products_and_its_interval():
+    looks = np.array([[15.0, 90.0, 9.0], [20.0, 101.0, 4.0], [30.0, 100.0, 2.0]])
+    result = replaced(trace(), history=looks, interval=(95.0, 105.0), trace=100.0)
+    axes = draw([result]).axes[0]
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), looks[:, :2])
+    (bar,) = [c.get_segments()[0] for c in axes.collections if hasattr(c, "get_segments")]
+    np.testing.assert_allclose(bar, [[30, 95], [30, 105]])
+
+
 def test_zero_losses_keep_the_logarithm():
     loss = line().train_loss * (line().train_loss > 2e-3)
     assert draw([replaced(line(), train_loss=loss)]).axes[0].get_yscale() == "symlog"

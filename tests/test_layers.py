@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-MEASURES = {"hessian", "trace", "sharpness", "crosscheck"}
+MEASURES = {"hessian", "sharpness", "crosscheck"}
 BASE = {"errors", "fields", "aliases"}
 
 # module (or package) -> what of ours it may import; `errors` and `fields` are free to all.
@@ -34,10 +34,12 @@ ALLOWED: dict[str, set[str]] = {
     "reading": {"reading", "files"},
     "setting": {"models", "data", "problem", "spec", "losses", "seeds"},
     "checkpoints": {"reading", "setting", "data", "problem", "spec"},
+    "blocks": {"problem", "methods"},
     "surface_geometry": {"problem", "methods", "seeds", "spec"},
     "surface_resume": {"results"},
     **{name: {"problem", "methods", "seeds", "spec", "results", "kernels"} for name in MEASURES},
     "density": {"problem", "methods", "seeds", "spec", "results", "spectrum", "hessian"},
+    "trace": {"problem", "methods", "seeds", "spec", "results", "blocks"},
     "surface": {"problem", "methods", "results", "surface_geometry", "surface_resume"},
 }
 TORCH_FREE = {"errors", "fields", "spec", "spectrum", "files", "results"}

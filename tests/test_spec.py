@@ -56,6 +56,11 @@ def test_unknown_fields_are_refused():
         spec.HessianSpec.from_dict({"colour": 1})
 
 
+def test_a_trace_of_version_0_1_0_is_still_read():
+    old = {"tolerance": 0.02, "min_probes": 10, "max_probes": 40, "seed": 1}
+    assert spec.TraceSpec.from_dict(old) == spec.TraceSpec(method="hutchinson", max_matvecs=40, seed=1)
+
+
 def test_specs_and_results_need_no_torch():
     code = "import sys, landscape, landscape.spec, landscape.results; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
