@@ -5,7 +5,7 @@ short last batch counts for what it is.
 """
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -13,13 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from landscape.aliases import Batch, Matvec, Vector
-from landscape.batches import count_twice, first_rows, rows_of, split
+from landscape.batches import as_pair, count_twice, first_rows, rows_of, split
+from landscape.blocks import chosen_names
+from landscape.curvature import OUTPUT_BYTES, Drawn, Term, drawn_targets, operator_term
 from landscape.errors import InputError, illegal
-from landscape.kernels import twice_differentiable
-from landscape.losses import sums_over_batch
+from landscape.kernels import Watched, switched_off, twice_differentiable
+from landscape.losses import prediction, sums_over_batch, takes_one_tensor
 
 Buffers = Mapping[str, Tensor]
 _PROBE_ROWS = 16
@@ -38,7 +40,10 @@ class Problem:
 
     batches: a list of (inputs, targets), or anything that can be iterated again and again with equal data
     (a `DataLoader` with `shuffle=False`). Inputs are a tensor, a tuple (positional arguments) or a dict
-    (keyword arguments). batch_norm: "running" uses the stored statistics (eval mode), "batch" those of
+    (keyword arguments). A batch may also be one dict with `labels`, as Hugging Face's collators give: the
+    rest are keyword arguments, and labels of padded tokens do not count. Losses of `landscape.losses` and of
+    `torch.nn` get the tensor that `losses.prediction` finds in what the model returns, any other loss what
+    it returns. batch_norm: "running" uses the stored statistics (eval mode), "batch" those of
     each batch. The model is copied: the caller's model, mode, buffers and gradients are never touched.
     Frozen parameters (`requires_grad=False`) stay fixed; tied ones count once.
 
@@ -54,12 +59,14 @@ class Problem:
 
     model: nn.Module
     loss: Callable[[Any, Any], Tensor]
-    batches: Iterable[Batch]
+    batches: Iterable[Any]
     batch_norm: str = "running"
     size: int = field(init=False)
     weights: Vector = field(init=False, repr=False)
     _shapes: dict[str, torch.Size] = field(init=False, repr=False)
     _rows_in_all: int = field(init=False, repr=False)
+    _output_bytes: int = field(init=False, repr=False)
+    _kernels: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.batch_norm not in ("running", "batch"):
@@ -75,9 +82,11 @@ class Problem:
             for module in _batch_norms(model):
                 module.train()
                 module.track_running_stats = False
+        if getattr(getattr(model, "config", None), "use_cache", False):
+            model.config.use_cache = False  # type: ignore[union-attr]  # keys and values for generation: memory only
         weights = torch.cat([p.detach().reshape(-1) for p in free.values()]).clone()
         self._set(model=model, weights=weights, _shapes={k: p.shape for k, p in free.items()})
-        size, rows = count_twice(self.batches, self._terms)
+        size, rows = count_twice(self.batches, self._terms, self._pair)
         self._set(size=size, _rows_in_all=rows)
         self._probe_evaluation()
 
@@ -130,20 +139,70 @@ class Problem:
 
         return product
 
-    def rayleigh_by_group(self, w: Vector, vectors: Tensor, groups: int = 32) -> tuple[Tensor, Tensor]:
+    def ggn(self, w: Vector) -> Matvec:
+        """v ↦ G v, the generalised Gauss-Newton matrix of f at w (see `landscape.curvature`)."""
+        return self.operator("ggn", w)
+
+    def fisher(self, w: Vector, kind: str = "empirical", seed: int = 0) -> Matvec:
+        """v ↦ F v, `empirical` with the data's targets or `sampled` with targets drawn once from the model."""
+        return self.operator(f"fisher-{kind}", w, seed)
+
+    def operator(self, name: str, w: Vector, seed: int = 0) -> Matvec:
+        """v ↦ A v for the operator called `name`: hessian, ggn, fisher-empirical or fisher-sampled.
+
+        seed: of the targets that `fisher-sampled` draws, the same at every product. All are means over the
+        N terms of the loss, and one product is one pass over the data.
+        """
+        if name == "hessian":
+            return self.hessian(w)
+        term, parts = self.terms(name, w, seed)
+
+        def product(v: Vector) -> Vector:
+            result = torch.zeros_like(w)
+            for part in parts():
+                with twice_differentiable(self.model):
+                    result += term(w, part, v)
+            return result.div_(self.size)
+
+        return product
+
+    def terms(self, name: str, w: Vector, seed: int = 0) -> tuple[Term, Callable[[], Iterator[Batch]]]:
+        """The operator as term(w, part, v), a pure function of tensors, and the parts of the data to sum it over.
+
+        Not for the Hessian. Parts are the batches, or pieces of them where outputs are large (vocabularies).
+        """
+
+        def outputs_of(x: Tensor, inputs: Any) -> Any:
+            return self._outputs(self.named(x), inputs)
+
+        term = operator_term(name, outputs_of, self.loss)
+        if name != "fisher-sampled":
+            return term, lambda: self._parts(w)
+        with twice_differentiable(self.model):
+            drawn = [drawn_targets(outputs_of, self.loss, w, p, seed, i) for i, p in enumerate(self._parts(w))]
+        return term, lambda: ((p[0], d) for p, d in zip(self._parts(w), drawn, strict=True))
+
+    def rayleigh_by_group(
+        self, w: Vector, vectors: Tensor, groups: int = 32, operator: str = "hessian", seed: int = 0
+    ) -> tuple[Tensor, Tensor]:
         """vᵀH_b v for each row v of `vectors` (k, n) and each of about `groups` disjoint groups b of examples.
 
-        Returns (counts, quotients) of shapes (B,) and (k, B), float64 on the CPU; H_b is the mean over
+        H is `operator` (see there). Returns (counts, quotients) of shapes (B,) and (k, B), float64 on the
+        CPU; H_b is the mean over
         group b, so quotients @ counts / N is the Rayleigh quotient of H. With batch_norm="batch" the groups
         are the batches themselves, because a part of a batch would be normalised differently.
         """
         per_group = 0 if self.batch_norm == "batch" else max(1, self._rows_in_all // groups)
         counts: list[int] = []
         columns: list[Tensor] = []
-        for inputs, targets in self.passes(w):
-            for part in split((inputs, targets), per_group):
+        term, parts = (None, lambda: self.passes(w)) if operator == "hessian" else self.terms(operator, w, seed)
+        for whole in parts():
+            for part in split(whole, per_group):
                 counts.append(self._terms(part))
                 with twice_differentiable(self.model):
+                    if term is not None:
+                        columns.append(torch.stack([(v * term(w, part, v)).sum() for v in vectors]))
+                        continue
                     loss, leaf = self._loss_at_leaf(w, part)
                     gradient = torch.autograd.grad(loss, leaf, create_graph=True, materialize_grads=True)[0]
                     products = [_derivative(gradient, leaf, v) for v in vectors]
@@ -151,6 +210,24 @@ class Problem:
         weights = torch.tensor(counts, dtype=torch.float64)
         sums = torch.stack(columns, 1).double().cpu()
         return weights[weights > 0], sums[:, weights > 0] / weights[weights > 0]
+
+    def restricted(self, patterns: Sequence[str], at: Vector | None = None) -> "Problem":
+        """The problem in the parameters that match, the others fixed at their values in `at` (default: `weights`).
+
+        patterns: shell globs on parameter names, such as ["layer3.*", "fc.*"]; see `landscape.blocks`.
+        """
+        at = self.weights if at is None else at
+        pieces = self.named(at)
+        names = chosen_names(self.model, self._shapes, patterns)
+        twin = copy.copy(self)
+        model = copy.deepcopy(self.model)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name in pieces:
+                    parameter.copy_(pieces[name])
+        weights = torch.cat([pieces[name].reshape(-1) for name in names])
+        twin._set(model=model, weights=weights, _shapes={name: self._shapes[name] for name in names})
+        return twin
 
     def double(self) -> "Problem":
         """The same problem with its weights, buffers and data as they are, and its arithmetic in float64."""
@@ -208,8 +285,11 @@ class Problem:
 
     def _outputs(self, parameters: Mapping[str, Tensor], inputs: Any) -> Any:
         if isinstance(inputs, Mapping):
-            return functional_call(self.model, dict(parameters), (), dict(inputs))
-        return functional_call(self.model, dict(parameters), inputs if isinstance(inputs, tuple) else (inputs,))
+            outputs = functional_call(self.model, dict(parameters), (), dict(inputs))
+        else:
+            places = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+            outputs = functional_call(self.model, dict(parameters), places)
+        return prediction(outputs) if takes_one_tensor(self.loss) else outputs
 
     def _loss_at_leaf(self, w: Vector, batch: Batch) -> tuple[Tensor, Tensor]:
         leaf = w.detach().requires_grad_(True)
@@ -229,19 +309,33 @@ class Problem:
                 return x
             return x.to(w.device, w.dtype) if x.is_floating_point() else x.to(w.device)
 
-        for inputs, targets in self.batches:
-            yield tree_map(place, inputs), tree_map(place, targets)
+        for number, batch in enumerate(self.batches):
+            yield tree_map(place, self._pair(batch, number))
+
+    def _pair(self, batch: Any, number: int) -> Batch:
+        return as_pair(batch, number, bool(getattr(getattr(self.model, "config", None), "is_encoder_decoder", False)))
+
+    def _parts(self, w: Vector) -> Iterator[Batch]:
+        """The batches, cut where their outputs would be large; whole where a part is normalised differently."""
+        rows = 0 if self.batch_norm == "batch" else max(1, OUTPUT_BYTES // max(self._output_bytes, 1))
+        for batch in self.passes(w):
+            yield from split(batch, rows)
 
     def _terms(self, batch: Batch) -> int:
+        targets = batch[1].targets if isinstance(batch[1], Drawn) else batch[1]
         count = getattr(self.loss, "count", None)
-        return int(count(batch[1])) if count is not None else rows_of(batch[1])
+        return int(count(targets)) if count is not None else rows_of(targets)
 
     def _probe_evaluation(self) -> None:
         inputs, targets = first_rows(next(iter(self.passes(self.weights))), _PROBE_ROWS)
         with torch.no_grad(), twice_differentiable(self.model):
             parameters = self.named(self.weights)
-            outputs = self._outputs(parameters, inputs)
+            with Watched() as watched:
+                outputs = self._outputs(parameters, inputs)
             first, again = (self.loss(o, targets) for o in (outputs, self._outputs(parameters, inputs)))
+        total = sum(x.numel() * x.element_size() for x in tree_leaves(outputs) if isinstance(x, Tensor))
+        self._set(_output_bytes=total // rows_of(targets))
+        self._set(_kernels=switched_off(self.model, watched.attention, self.weights.device))
         if first.dim() != 0:
             raise illegal("loss(outputs, targets)", f"shape {tuple(first.shape)}", "a scalar", "Sum over the batch.")
         if not torch.allclose(first, again, rtol=1e-4, atol=1e-12, equal_nan=True):
@@ -249,8 +343,7 @@ class Problem:
                 f"the model gives different losses for the same weights and data ({first.item():.6g}, then "
                 f"{again.item():.6g}): something random stays on in eval mode. Use nn.Dropout, not F.dropout(x)."
             )
-        plain = isinstance(outputs, Tensor) and isinstance(targets, Tensor)
-        if plain and not sums_over_batch(self.loss, outputs, targets):
+        if not sums_over_batch(self.loss, outputs, targets):
             raise InputError('the loss averages over its batch: it must sum (reduction="sum"); Problem divides by N.')
 
     def conditions(self) -> dict[str, Any]:
@@ -261,7 +354,7 @@ class Problem:
             "examples": self.size, "parameters": w.numel(), "dtype": str(w.dtype).removeprefix("torch."),
             "device": device, "threads": torch.get_num_threads(), "batch_norm": self.batch_norm,
             "loss": getattr(self.loss, "name", getattr(self.loss, "__name__", type(self.loss).__name__)),
-            "torch": torch.__version__,
+            "kernels": self._kernels, "torch": torch.__version__,
         }  # fmt: skip
 
 

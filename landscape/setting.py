@@ -16,7 +16,7 @@ from landscape.losses import loss_by_name
 from landscape.models import build_model
 from landscape.problem import Problem
 from landscape.seeds import global_stream
-from landscape.spec import Arguments, ProblemSpec
+from landscape.spec import LOSSES, Arguments, ProblemSpec
 
 
 def completed(spec: ProblemSpec, record: Mapping[str, Any], path: object = None) -> ProblemSpec:
@@ -34,7 +34,7 @@ def completed(spec: ProblemSpec, record: Mapping[str, Any], path: object = None)
             subject = f"{path} does not say" if path else "nothing says"
             missing = "what model its weights belong to" if path and name == "model" else f"what {name} to use"
             raise InputError(f"{subject} {missing}. Pass --{name} NAME or --{name} path/to/file.py:factory.")
-    if values["loss"] is None and record.get("loss") in ("cross_entropy", "nll", "mse"):
+    if values["loss"] is None and record.get("loss") in LOSSES:
         values["loss"] = record["loss"]
     return ProblemSpec.from_dict(values)
 
@@ -91,7 +91,8 @@ def pose(
     try:
         if loss.hits is not None:
             _check_outputs(model, data, dataset)
-        return Problem(model, loss, data, spec.batch_norm)
+        problem = Problem(model, loss, data, spec.batch_norm)
+        return problem.restricted(spec.params) if spec.params else problem
     except InputError:
         raise
     except Exception as error:  # a user's forward can raise anything
