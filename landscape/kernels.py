@@ -30,6 +30,19 @@ def twice_differentiable(model: nn.Module) -> Iterator[None]:
             torch.backends.mha.set_fastpath_enabled(fast_path)
 
 
+def differentiate_padding(model: nn.Module) -> None:
+    """Make gradients of `model`'s embeddings the derivatives of what they compute.
+
+    `padding_idx` changes no output of `nn.Embedding`; it withholds one row's gradient. A Hessian from such
+    gradients is not symmetric where that row is used, and disagrees with forward-mode derivatives.
+    """
+    for module in model.modules():
+        forward = type(module).forward
+        own = forward is not nn.Embedding.forward
+        if isinstance(module, nn.Embedding) and not (own and "padding_idx" in forward.__code__.co_names):
+            module.padding_idx = None
+
+
 class Watched(TorchFunctionMode):
     """Inside, notices whether fused attention would be called."""
 

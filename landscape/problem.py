@@ -20,7 +20,7 @@ from landscape.batches import as_pair, count_twice, first_rows, rows_of, split
 from landscape.blocks import chosen_names
 from landscape.curvature import OUTPUT_BYTES, Drawn, Term, drawn_targets, operator_term
 from landscape.errors import InputError, illegal
-from landscape.kernels import Watched, switched_off, twice_differentiable
+from landscape.kernels import Watched, differentiate_padding, switched_off, twice_differentiable
 from landscape.losses import prediction, sums_over_batch, takes_one_tensor
 
 Buffers = Mapping[str, Tensor]
@@ -82,6 +82,7 @@ class Problem:
             for module in _batch_norms(model):
                 module.train()
                 module.track_running_stats = False
+        differentiate_padding(model)
         if getattr(getattr(model, "config", None), "use_cache", False):
             model.config.use_cache = False  # type: ignore[union-attr]  # keys and values for generation: memory only
         weights = torch.cat([p.detach().reshape(-1) for p in free.values()]).clone()
