@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from landscape.aliases import Batch
 from landscape.data import Dataset, Split, batches, load_dataset, subset
 from landscape.errors import InputError
-from landscape.losses import loss_by_name
+from landscape.losses import loss_by_name, prediction
 from landscape.models import build_model
 from landscape.problem import Problem
 from landscape.seeds import global_stream
@@ -89,8 +89,8 @@ def pose(
     loss = loss_by_name(spec.loss or dataset.loss, spec.label_smoothing)
     data = _batches(dataset, split, spec, device, dtype)
     try:
-        if loss.hits is not None:
-            _check_outputs(model, data, dataset)
+        if loss.class_axis is not None:
+            _check_outputs(model, data, dataset, loss.class_axis)
         problem = Problem(model, loss, data, spec.batch_norm)
         return problem.restricted(spec.params) if spec.params else problem
     except InputError:
@@ -103,13 +103,13 @@ def pose(
         ) from error
 
 
-def _check_outputs(model: nn.Module, data: list[Batch], dataset: Dataset) -> None:
+def _check_outputs(model: nn.Module, data: list[Batch], dataset: Dataset, axis: int) -> None:
     """Labels beyond the model's outputs: on a GPU the loss would not raise, but kill the process."""
     with torch.no_grad():
-        outputs = model(data[0][0][:2])
+        outputs = prediction(model(data[0][0][:2]))
     highest = max(int(targets.max()) for _, targets in data)
-    if isinstance(outputs, Tensor) and outputs.dim() > 1 and highest >= outputs.shape[1]:
+    if outputs.dim() > 1 and highest >= outputs.shape[axis]:
         raise InputError(
-            f"the data {dataset.name} have classes up to {highest}, and the model has {outputs.shape[1]} outputs. "
+            f"the data {dataset.name} have classes up to {highest}, and the model has {outputs.shape[axis]} outputs. "
             "Use a model with as many outputs as there are classes."
         )

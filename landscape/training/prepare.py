@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from landscape import seeds
 from landscape.errors import InputError, illegal
-from landscape.losses import Loss, loss_by_name
+from landscape.losses import Loss, loss_by_name, prediction
 from landscape.spec import TrainSpec
 from landscape.training.optimisers import optimiser
 from landscape.training.schedule import schedule
@@ -135,10 +135,12 @@ def _try_first_examples(training: Training, data: Data) -> None:
     labels = training.train[1]
     try:
         with seeds.global_stream(0, "trial"):
-            outputs = copy.deepcopy(training.model).eval()(inputs)
-        if training.loss.hits is not None and not labels.is_floating_point() and labels.max() >= outputs.shape[1]:
+            outputs = prediction(copy.deepcopy(training.model).eval()(inputs))
+        axis = training.loss.class_axis
+        classes = outputs.shape[axis] if axis is not None else None
+        if classes is not None and not labels.is_floating_point() and labels.max() >= classes:
             raise InputError(
-                f"the data {data.name} have classes up to {labels.max().item()}, and the model has {outputs.shape[1]} "
+                f"the data {data.name} have classes up to {labels.max().item()}, and the model has {classes} "
                 "outputs. Give the model as many outputs as there are classes."
             )
         training.loss(outputs, targets)
