@@ -107,8 +107,13 @@ def _check_outputs(model: nn.Module, data: list[Batch], dataset: Dataset, axis: 
     """Labels beyond the model's outputs: on a GPU the loss would not raise, but kill the process."""
     with torch.no_grad():
         outputs = prediction(model(data[0][0][:2]))
+    if outputs.dim() < 2:
+        return
     highest = max(int(targets.max()) for _, targets in data)
-    if outputs.dim() > 1 and highest >= outputs.shape[axis]:
+    others = list(outputs.shape)
+    del others[axis]
+    # Another layout of outputs is for the loss to refuse, which it does by their shape.
+    if others[1:] == list(data[0][1].shape[1:]) and highest >= outputs.shape[axis]:
         raise InputError(
             f"the data {dataset.name} have classes up to {highest}, and the model has {outputs.shape[axis]} outputs. "
             "Use a model with as many outputs as there are classes."
