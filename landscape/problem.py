@@ -108,7 +108,7 @@ class Problem:
         hits = torch.zeros((), dtype=torch.float64, device=w.device)
         parameters = {**self.named(w), **(buffers or {})}
         with torch.no_grad(), twice_differentiable(self.model):
-            for inputs, targets in self.passes(w):
+            for inputs, targets in self._parts(w):
                 outputs = self._outputs(parameters, inputs)
                 total += self.loss(outputs, targets)
                 if hits_of is not None:
