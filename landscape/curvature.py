@@ -35,7 +35,7 @@ Outputs = Callable[[Tensor, Any], Any]
 Term = Callable[[Tensor, Batch, Tensor], Tensor]
 """term(w, batch, v) -> (n,): the operator's product with v, summed over the batch and not divided by N."""
 
-OUTPUT_BYTES = 1 << 28
+OUTPUT_BYTES = 1 << 26
 """A part of a batch whose outputs are larger than this is taken in smaller ones; about six copies are alive at once."""
 
 
