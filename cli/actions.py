@@ -38,6 +38,8 @@ def choose_output(asked: str | None, stem: str, overwrite: bool) -> Path:
 
 def check_verifiable(verify: str | None, spec: HessianSpec) -> None:
     """PyHessian finds the largest magnitudes only: refuse to check anything else, before measuring it."""
+    if verify and spec.operator != "hessian":
+        raise illegal("--operator", spec.operator, f"hessian with --verify {verify}", "It knows no other matrix.")
     if verify and spec.ends in ("smallest", "both"):
         raise illegal("--ends", spec.ends, f"largest or magnitude with --verify {verify}", "It finds no other ends.")
 

@@ -98,7 +98,7 @@ def _hessian(result: HessianResult) -> "Table":
             zip(result.eigenvalues, result.residuals, result.sampling_errors, result.converged, strict=True)
         )
     ]
-    title = f"Hessian eigenvalues ({result.spec.ends}), {result.matvecs} products"
+    title = f"{result.matrix[0].upper()}{result.matrix[1:]} eigenvalues ({result.spec.ends}), {result.matvecs} products"
     return _grid(title, ("", "eigenvalue", "‖Hv−λv‖", "sampling error", "converged"), rows)
 
 

@@ -50,7 +50,9 @@ def draw(
             named = False
             _points_by_index(axes, groups, ticks)
         axes.set_xlabel(axis_label)
-        axes.set_ylabel(f"Hessian eigenvalue {ticks[0] if len(ticks) == 1 else 'λₖ'}")
+        matrices = {result.matrix for result in results if isinstance(result, HessianResult)} or {"Hessian"}
+        matrix = " or ".join(sorted(matrices))
+        axes.set_ylabel(f"{matrix} eigenvalue {ticks[0] if len(ticks) == 1 else 'λₖ'}")
         value_axis(axes, groups, scale)
         legend_below(figure, legend_entries(groups, named=not named, kind=kind))
         return settle(figure)

@@ -1,6 +1,6 @@
 """Batches of a data source: their size, their parts, and whether two passes give the same data."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -9,6 +9,39 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
 from landscape.aliases import Batch
 from landscape.errors import InputError
+
+_LABELS = ("labels", "label", "label_ids")
+IGNORED = -100
+"""Targets with this value are left out of the cross-entropies and of their counts (torch's convention)."""
+
+
+def as_pair(batch: Any, number: int = 0, encoder_decoder: bool = False) -> Batch:
+    """What a data source gives as (inputs, targets): a pair as it is, one mapping by its entry `labels`.
+
+    Any mapping of inputs becomes a plain dict. Labels of the shape of the inputs' `attention_mask` are
+    taken as one per token, and those of padding (mask 0) become -100, unless the model is an
+    `encoder_decoder`, whose mask belongs to its other sequence. Raises `InputError` for anything else.
+    """
+    if isinstance(batch, Mapping):
+        name = next((key for key in _LABELS if isinstance(batch.get(key), Tensor)), None)
+        if name is None:
+            raise InputError(
+                f"batch {number} is a mapping of {', '.join(map(str, batch))} without a tensor `labels`. Add it; "
+                "for causal language models labels = input_ids."
+            )
+        inputs, targets = {key: value for key, value in batch.items() if key != name}, batch[name]
+    elif isinstance(batch, tuple | list) and len(batch) == 2:
+        inputs, targets = batch
+        inputs = dict(inputs) if isinstance(inputs, Mapping) else inputs
+    else:
+        raise InputError(
+            f"batch {number} is not a pair (inputs, targets), nor a mapping with `labels`. "
+            "Wrap the data source to give pairs."
+        )
+    mask = inputs.get("attention_mask") if isinstance(inputs, dict) and not encoder_decoder else None
+    if isinstance(mask, Tensor) and isinstance(targets, Tensor) and mask.dim() == 2 and mask.shape == targets.shape:
+        targets = targets.masked_fill(mask.to(targets.device) == 0, IGNORED)
+    return inputs, targets
 
 
 def rows_of(tree: Any) -> int:
@@ -63,23 +96,24 @@ def _together(batches: list[Batch]) -> Batch:
     return batches[0] if len(batches) == 1 else tree_map(lambda *leaves: torch.cat(leaves), *batches)
 
 
-def count_twice(batches: Iterable[Batch], terms: Callable[[Batch], int]) -> tuple[int, int]:
+def count_twice(
+    batches: Iterable[Any], terms: Callable[[Batch], int], pair: Callable[[Any, int], Batch] = as_pair
+) -> tuple[int, int]:
     """(N, number of examples), after comparing two passes over the data (a list in memory cannot change)."""
     fixed = isinstance(batches, list | tuple)
     size, rows, first = 0, 0, []
     for number, batch in enumerate(batches):
-        if not isinstance(batch, tuple | list) or len(batch) != 2:
-            raise InputError(f"batch {number} is not a pair (inputs, targets). Wrap the data source to give pairs.")
-        size += terms((batch[0], batch[1]))
+        batch = pair(batch, number)
+        size += terms(batch)
         rows += rows_of(batch[1])
-        first.append([] if fixed else [_fingerprint(leaf) for leaf in tree_leaves(tuple(batch))])
+        first.append([] if fixed else [_fingerprint(leaf) for leaf in tree_leaves(batch)])
     if size == 0:
         raise InputError("the data source gives no examples. Check the data set and its filters.")
     if fixed:
         return size, rows
     second = -1
     for second, batch in enumerate(batches):
-        now = [_fingerprint(leaf) for leaf in tree_leaves(tuple(batch))]
+        now = [_fingerprint(leaf) for leaf in tree_leaves(pair(batch, second))]
         if second >= len(first) or len(now) != len(first[second]) or not all(map(_same, now, first[second])):
             raise InputError(
                 f"the data source gives different data at two passes (batch {second}). "

@@ -113,12 +113,12 @@ def open_checkpoint(path: str | os.PathLike[str], spec: ProblemSpec | None = Non
     dataset = dataset_of(spec)
     model = fresh_model(spec, dataset, seed=0).to(dtype)
     notes = [*weights.notes, *load_into(model, weights)]
-    initial, trouble = _initial(weights, model)
     model = model.to(device).eval()
     train, test = (pose(model, dataset, split, spec, device, dtype) for split in _SPLITS)
+    initial, trouble = _initial(weights, model, list(train.named(train.weights)))
     opened = Opened(
         weights.path, _label(weights), spec, train, test, model, dataset, weights,
-        initial=None if initial is None else initial.to(device), notes=(*notes, *trouble),
+        initial=initial, notes=(*notes, *trouble),
     )  # fmt: skip
     return replace(opened, notes=(*opened.notes, *_data_notes(opened), *_accuracy_notes(opened)))
 
@@ -152,8 +152,8 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _initial(weights: Weights, model: nn.Module) -> tuple[Vector | None, list[str]]:
-    """The run's weights before training, flat; and a note when they should be there but cannot be read."""
+def _initial(weights: Weights, model: nn.Module, names: list[str]) -> tuple[Vector | None, list[str]]:
+    """The named parameters before training, flat; and a note when they should be there but cannot be read."""
     first = weights.path.with_name("epoch_0000.safetensors")
     if not weights.record or not first.exists():
         return None, []
@@ -162,7 +162,8 @@ def _initial(weights: Weights, model: nn.Module) -> tuple[Vector | None, list[st
         load_into(blank, read_weights(first))
     except InputError as error:
         return None, [f"no distance from the initial weights: {error}"]
-    return torch.cat([p.detach().reshape(-1) for p in blank.parameters() if p.requires_grad]), []
+    free = dict(blank.named_parameters())
+    return torch.cat([free[name].detach().reshape(-1) for name in names]), []
 
 
 def _label(weights: Weights) -> str:

@@ -1,4 +1,4 @@
-"""Extreme eigenvalues of the Hessian of the mean loss, by thick-restart Lanczos, with their errors."""
+"""Extreme eigenvalues of the Hessian (or Gauss-Newton, or Fisher) of the mean loss, by thick-restart Lanczos."""
 
 import time
 from collections.abc import Callable
@@ -25,7 +25,7 @@ _MOST_ROWS = 400
 def measure(
     problem: Problem, spec: HessianSpec, weights: Vector | None = None, progress: Progress | None = None
 ) -> HessianResult:
-    """Eigenvalues λ of ∇²f(w), f the mean loss, at the wanted ends of the spectrum.
+    """Eigenvalues λ of ∇²f(w), f the mean loss, at the wanted ends of the spectrum; or of `spec.operator`.
 
     w: `weights` (n,), default the problem's own. Each residual ‖Hv − λv‖ bounds the distance from λ to an
     eigenvalue of H, also in float32: one product in float64 measures the rounding error of the others. A
@@ -47,27 +47,28 @@ def measure(
             progress(matvecs, None, f"{converged} eigenvalues converged")
 
     pairs = extreme_eigenpairs(
-        problem.hessian(w), lambda i: _start(spec.seed, i, w), spec.count, spec.ends, spec.tolerance,
-        spec.max_matvecs, _rows(spec, w), watch, _exact(problem, w),
+        problem.operator(spec.operator, w, spec.seed), lambda i: _start(spec.seed, i, w), spec.count, spec.ends,
+        spec.tolerance, spec.max_matvecs, _rows(spec, w), watch, _exact(problem, w, spec),
     )  # fmt: skip
     return HessianResult(
         spec=spec, eigenvalues=pairs.values, residuals=pairs.residuals, converged=pairs.converged,
-        sampling_errors=_sampling_errors(problem, w, pairs, spec.sampling_error),
+        sampling_errors=_sampling_errors(problem, w, pairs, spec),
         scale=pairs.scale, matvecs=pairs.matvecs, restarts=pairs.restarts,
         vectors=pairs.vectors.cpu().numpy() if spec.vectors else np.zeros((0, 0), np.float32),
         seconds=time.perf_counter() - began,
-        conditions={**problem.conditions(), **evaluation._asdict(), "complete": pairs.complete},
+        conditions={**problem.conditions(), **evaluation._asdict(), "operator": spec.operator,
+                    "complete": pairs.complete},
     )  # fmt: skip
 
 
-def _exact(problem: Problem, w: Vector) -> Matvec:
+def _exact(problem: Problem, w: Vector, spec: HessianSpec) -> Matvec:
     """The product in float64, or as it is where the model or the device cannot do that."""
 
     def product(v: Vector) -> Vector:
         try:
-            return problem.double().hessian(w.double())(v)
+            return problem.double().operator(spec.operator, w.double(), spec.seed)(v)
         except (RuntimeError, TypeError):
-            return problem.hessian(w)(v.to(w.dtype)).double()
+            return problem.operator(spec.operator, w, spec.seed)(v.to(w.dtype)).double()
 
     return product
 
@@ -88,11 +89,11 @@ def _rows(spec: HessianSpec, w: Vector) -> int:
     return max(needed, min(rows, _MOST_ROWS))
 
 
-def _sampling_errors(problem: Problem, w: Vector, pairs: Eigenpairs, asked: bool) -> np.ndarray:
+def _sampling_errors(problem: Problem, w: Vector, pairs: Eigenpairs, spec: HessianSpec) -> np.ndarray:
     """Standard error of each λ = vᵀHv, the examples taken as a random sample: from vᵀH_b v over groups b."""
-    if not asked:
+    if not spec.sampling_error:
         return np.full(len(pairs.values), np.nan)
-    counts, quotients = problem.rayleigh_by_group(w, pairs.vectors)
+    counts, quotients = problem.rayleigh_by_group(w, pairs.vectors, operator=spec.operator, seed=spec.seed)
     return standard_errors(counts, quotients).numpy()
 
 

@@ -5,7 +5,7 @@ short last batch counts for what it is.
 """
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -13,16 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from landscape.aliases import Batch, Vector
-from landscape.batches import count_twice, first_rows, rows_of, split
+from landscape.batches import as_pair, count_twice, first_rows, rows_of, split
+from landscape.curvature import OUTPUT_BYTES, Drawn, Term, drawn_targets, operator_term
 from landscape.errors import InputError, illegal
-from landscape.kernels import twice_differentiable
-from landscape.losses import sums_over_batch
+from landscape.kernels import Watched, differentiate_padding, switched_off, twice_differentiable
+from landscape.losses import prediction, sums_over_batch, takes_one_tensor
+from landscape.parameter_names import chosen_names
 from landscape.products.engines import Compiler
 from landscape.products.product import ENGINES, Product
-from landscape.products.terms import derivative, hessian_terms
+from landscape.products.terms import Terms, derivative, hessian_terms
 
 Buffers = Mapping[str, Tensor]
 _PROBE_ROWS = 16
@@ -41,8 +43,11 @@ class Problem:
 
     batches: a list of (inputs, targets), or anything that can be iterated again and again with equal data
     (a `DataLoader` with `shuffle=False`). Inputs are a tensor, a tuple (positional arguments) or a dict
-    (keyword arguments). batch_norm: "running" uses the stored statistics (eval mode), "batch" those of
-    each batch. engine: how Hessian products are taken (`products.product.Product`).
+    (keyword arguments). A batch may also be one dict with `labels`, as Hugging Face's collators give: the
+    rest are keyword arguments, and labels of padded tokens do not count. Losses of `landscape.losses` and of
+    `torch.nn` get the tensor that `losses.prediction` finds in what the model returns, any other loss what
+    it returns. batch_norm: "running" uses the stored statistics (eval mode), "batch" those of each batch.
+    engine: how products are taken (`products.product.Product`).
     The model is copied: the caller's model, mode, buffers and gradients are never touched.
     Frozen parameters (`requires_grad=False`) stay fixed; tied ones count once.
 
@@ -58,13 +63,15 @@ class Problem:
 
     model: nn.Module
     loss: Callable[[Any, Any], Tensor]
-    batches: Iterable[Batch]
+    batches: Iterable[Any]
     batch_norm: str = "running"
     engine: str = "auto"
     size: int = field(init=False)
     weights: Vector = field(init=False, repr=False)
     _shapes: dict[str, torch.Size] = field(init=False, repr=False)
     _rows_in_all: int = field(init=False, repr=False)
+    _output_bytes: int = field(init=False, repr=False)
+    _kernels: str = field(init=False, repr=False)
     _compiler: Compiler = field(init=False, repr=False, default_factory=Compiler)
 
     def __post_init__(self) -> None:
@@ -83,9 +90,12 @@ class Problem:
             for module in _batch_norms(model):
                 module.train()
                 module.track_running_stats = False
+        differentiate_padding(model)
+        if getattr(getattr(model, "config", None), "use_cache", False):
+            model.config.use_cache = False  # type: ignore[union-attr]  # keys and values for generation: memory only
         weights = torch.cat([p.detach().reshape(-1) for p in free.values()]).clone()
         self._set(model=model, weights=weights, _shapes={k: p.shape for k, p in free.items()})
-        size, rows = count_twice(self.batches, self._terms)
+        size, rows = count_twice(self.batches, self._terms, self._pair)
         self._set(size=size, _rows_in_all=rows)
         self._probe_evaluation()
 
@@ -106,7 +116,7 @@ class Problem:
         hits = torch.zeros((), dtype=torch.float64, device=w.device)
         parameters = {**self.named(w), **(buffers or {})}
         with torch.no_grad(), twice_differentiable(self.model):
-            for inputs, targets in self.passes(w):
+            for inputs, targets in self._parts(w):
                 outputs = self._outputs(parameters, inputs)
                 total += self.loss(outputs, targets)
                 if hits_of is not None:
@@ -128,33 +138,85 @@ class Problem:
         return (total / self.size).item(), gradient.div_(self.size)
 
     def hessian(self, w: Vector) -> Product:
-        """v ↦ ∇²f(w)·v, exact, by the problem's `engine`; what it keeps is prepared at the first product.
+        """v ↦ ∇²f(w)·v, exact, by the problem's `engine`; what that keeps is prepared at the first product.
 
         Call it again at other weights for a new product; compiled code is shared between them.
         """
-        return Product(
-            hessian_terms(self._total, self.has_batch_norm and self.batch_norm == "running"),
-            lambda: self.passes(w), w, self.size, self.engine, self.batch_norm == "running", self._compiler,
-        )  # fmt: skip
+        divisible = self.batch_norm == "running"
+        terms = hessian_terms(self._total, self.has_batch_norm and divisible)
+        return Product(terms, lambda: self._parts(w), w, self.size, self.engine, divisible, self._compiler)
+
+    def ggn(self, w: Vector) -> Product:
+        """v ↦ G v, the generalised Gauss-Newton matrix of f at w (see `landscape.curvature`)."""
+        return self.operator("ggn", w)
+
+    def fisher(self, w: Vector, kind: str = "empirical", seed: int = 0) -> Product:
+        """v ↦ F v, `empirical` with the data's targets or `sampled` with targets drawn once from the model."""
+        return self.operator(f"fisher-{kind}", w, seed)
+
+    def operator(self, name: str, w: Vector, seed: int = 0) -> Product:
+        """v ↦ A v for the operator called `name`: hessian, ggn, fisher-empirical or fisher-sampled.
+
+        seed: of the targets that `fisher-sampled` draws, the same at every product. All are means over the
+        N terms of the loss, and one product is one pass over the data.
+        """
+        if name == "hessian":
+            return self.hessian(w)
+        term, parts = self.terms(name, w, seed)
+
+        def at_batch(w: Vector, part: Batch) -> Callable[[Vector], Vector]:
+            def product(v: Vector) -> Vector:
+                with twice_differentiable(self.model):
+                    return term(w, part, v)
+
+            return product
+
+        large = self._output_bytes * self._rows_in_all > OUTPUT_BYTES  # what a recording keeps are such outputs
+        engine = "recompute" if large and self.engine == "auto" else self.engine
+        terms = Terms(at_batch, (at_batch,))
+        return Product(terms, parts, w, self.size, engine, self.batch_norm == "running", self._compiler)
 
     def _total(self, w: Vector, batch: Batch) -> Tensor:
         with twice_differentiable(self.model):
             return self.loss(self._outputs(self.named(w), batch[0]), batch[1])
 
-    def rayleigh_by_group(self, w: Vector, vectors: Tensor, groups: int = 32) -> tuple[Tensor, Tensor]:
+    def terms(self, name: str, w: Vector, seed: int = 0) -> tuple[Term, Callable[[], Iterator[Batch]]]:
+        """The operator as term(w, part, v), a pure function of tensors, and the parts of the data to sum it over.
+
+        Not for the Hessian. Parts are the batches, or pieces of them where outputs are large (vocabularies).
+        """
+
+        def outputs_of(x: Tensor, inputs: Any) -> Any:
+            return self._outputs(self.named(x), inputs)
+
+        term = operator_term(name, outputs_of, self.loss)
+        if name != "fisher-sampled":
+            return term, lambda: self._parts(w)
+        with twice_differentiable(self.model):
+            drawn = [drawn_targets(outputs_of, self.loss, w, p, seed, i) for i, p in enumerate(self._parts(w))]
+        return term, lambda: ((p[0], d) for p, d in zip(self._parts(w), drawn, strict=True))
+
+    def rayleigh_by_group(
+        self, w: Vector, vectors: Tensor, groups: int = 32, operator: str = "hessian", seed: int = 0
+    ) -> tuple[Tensor, Tensor]:
         """vᵀH_b v for each row v of `vectors` (k, n) and each of about `groups` disjoint groups b of examples.
 
-        Returns (counts, quotients) of shapes (B,) and (k, B), float64 on the CPU; H_b is the mean over
+        H is `operator` (see there). Returns (counts, quotients) of shapes (B,) and (k, B), float64 on the
+        CPU; H_b is the mean over
         group b, so quotients @ counts / N is the Rayleigh quotient of H. With batch_norm="batch" the groups
         are the batches themselves, because a part of a batch would be normalised differently.
         """
         per_group = 0 if self.batch_norm == "batch" else max(1, self._rows_in_all // groups)
         counts: list[int] = []
         columns: list[Tensor] = []
-        for inputs, targets in self.passes(w):
-            for part in split((inputs, targets), per_group):
+        term, parts = (None, lambda: self.passes(w)) if operator == "hessian" else self.terms(operator, w, seed)
+        for whole in parts():
+            for part in split(whole, per_group):
                 counts.append(self._terms(part))
                 with twice_differentiable(self.model):
+                    if term is not None:
+                        columns.append(torch.stack([(v * term(w, part, v)).sum() for v in vectors]))
+                        continue
                     loss, leaf = self._loss_at_leaf(w, part)
                     gradient = torch.autograd.grad(loss, leaf, create_graph=True, materialize_grads=True)[0]
                     products = [derivative(gradient, leaf, v, retain=True) for v in vectors]
@@ -162,6 +224,24 @@ class Problem:
         weights = torch.tensor(counts, dtype=torch.float64)
         sums = torch.stack(columns, 1).double().cpu()
         return weights[weights > 0], sums[:, weights > 0] / weights[weights > 0]
+
+    def restricted(self, patterns: Sequence[str], at: Vector | None = None) -> "Problem":
+        """The problem in the parameters that match, the others fixed at their values in `at` (default: `weights`).
+
+        patterns: shell globs on parameter names, such as ["layer3.*", "fc.*"]; see `landscape.parameter_names`.
+        """
+        at = self.weights if at is None else at
+        pieces = self.named(at)
+        names = chosen_names(self.model, self._shapes, patterns)
+        twin = copy.copy(self)
+        model = copy.deepcopy(self.model)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name in pieces:
+                    parameter.copy_(pieces[name])
+        weights = torch.cat([pieces[name].reshape(-1) for name in names])
+        twin._set(model=model, weights=weights, _shapes={name: self._shapes[name] for name in names})
+        return twin
 
     def double(self) -> "Problem":
         """The same problem with its weights, buffers and data as they are, and its arithmetic in float64."""
@@ -219,15 +299,18 @@ class Problem:
 
     def _outputs(self, parameters: Mapping[str, Tensor], inputs: Any) -> Any:
         if isinstance(inputs, Mapping):
-            return functional_call(self.model, dict(parameters), (), dict(inputs))
-        return functional_call(self.model, dict(parameters), inputs if isinstance(inputs, tuple) else (inputs,))
+            outputs = functional_call(self.model, dict(parameters), (), dict(inputs))
+        else:
+            places = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+            outputs = functional_call(self.model, dict(parameters), places)
+        return prediction(outputs) if takes_one_tensor(self.loss) else outputs
 
     def _loss_at_leaf(self, w: Vector, batch: Batch) -> tuple[Tensor, Tensor]:
         leaf = w.detach().requires_grad_(True)
         return self.loss(self._outputs(self.named(leaf), batch[0]), batch[1]), leaf
 
     def _batch_losses(self, w: Vector) -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in self.passes(w):
+        for batch in self._parts(w):
             with twice_differentiable(self.model), torch.enable_grad():
                 loss, leaf = self._loss_at_leaf(w, batch)
                 yield loss, leaf
@@ -240,19 +323,33 @@ class Problem:
                 return x
             return x.to(w.device, w.dtype) if x.is_floating_point() else x.to(w.device)
 
-        for inputs, targets in self.batches:
-            yield tree_map(place, inputs), tree_map(place, targets)
+        for number, batch in enumerate(self.batches):
+            yield tree_map(place, self._pair(batch, number))
+
+    def _pair(self, batch: Any, number: int) -> Batch:
+        return as_pair(batch, number, bool(getattr(getattr(self.model, "config", None), "is_encoder_decoder", False)))
+
+    def _parts(self, w: Vector) -> Iterator[Batch]:
+        """The batches, cut where their outputs would be large; whole where a part is normalised differently."""
+        rows = 0 if self.batch_norm == "batch" else max(1, OUTPUT_BYTES // max(self._output_bytes, 1))
+        for batch in self.passes(w):
+            yield from split(batch, rows)
 
     def _terms(self, batch: Batch) -> int:
+        targets = batch[1].targets if isinstance(batch[1], Drawn) else batch[1]
         count = getattr(self.loss, "count", None)
-        return int(count(batch[1])) if count is not None else rows_of(batch[1])
+        return int(count(targets)) if count is not None else rows_of(targets)
 
     def _probe_evaluation(self) -> None:
         inputs, targets = first_rows(next(iter(self.passes(self.weights))), _PROBE_ROWS)
         with torch.no_grad(), twice_differentiable(self.model):
             parameters = self.named(self.weights)
-            outputs = self._outputs(parameters, inputs)
+            with Watched() as watched:
+                outputs = self._outputs(parameters, inputs)
             first, again = (self.loss(o, targets) for o in (outputs, self._outputs(parameters, inputs)))
+        total = sum(x.numel() * x.element_size() for x in tree_leaves(outputs) if isinstance(x, Tensor))
+        self._set(_output_bytes=total // rows_of(targets))
+        self._set(_kernels=switched_off(self.model, watched.attention, self.weights.device))
         if first.dim() != 0:
             raise illegal("loss(outputs, targets)", f"shape {tuple(first.shape)}", "a scalar", "Sum over the batch.")
         if not torch.allclose(first, again, rtol=1e-4, atol=1e-12, equal_nan=True):
@@ -260,8 +357,7 @@ class Problem:
                 f"the model gives different losses for the same weights and data ({first.item():.6g}, then "
                 f"{again.item():.6g}): something random stays on in eval mode. Use nn.Dropout, not F.dropout(x)."
             )
-        plain = isinstance(outputs, Tensor) and isinstance(targets, Tensor)
-        if plain and not sums_over_batch(self.loss, outputs, targets):
+        if not sums_over_batch(self.loss, outputs, targets):
             raise InputError('the loss averages over its batch: it must sum (reduction="sum"); Problem divides by N.')
 
     def conditions(self) -> dict[str, Any]:
@@ -272,7 +368,7 @@ class Problem:
             "examples": self.size, "parameters": w.numel(), "dtype": str(w.dtype).removeprefix("torch."),
             "device": device, "threads": torch.get_num_threads(), "batch_norm": self.batch_norm,
             "loss": getattr(self.loss, "name", getattr(self.loss, "__name__", type(self.loss).__name__)),
-            "torch": torch.__version__,
+            "kernels": self._kernels, "torch": torch.__version__,
         }  # fmt: skip
 
 

@@ -69,6 +69,7 @@ class Result:
 class HessianResult(Result):
     """Eigenpairs of the Hessian of the mean loss, largest first (or by magnitude, or smallest first).
 
+    H is the Hessian, or the matrix that `spec.operator` names.
     eigenvalues: (k,). residuals: (k,) ‖Hv − λv‖₂, so that an eigenvalue of H lies within residual of λ.
     sampling_errors: (k,) standard error of vᵀHv from the examples being a sample (NaN when not asked or
     with a single batch). converged: (k,) residual ≤ tolerance·scale, where scale ≈ max|λ|, and the search for
@@ -86,6 +87,12 @@ class HessianResult(Result):
     matvecs: int
     restarts: int
     vectors: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+
+    @property
+    def matrix(self) -> str:
+        """What the matrix is called, for titles: `spec.operator` in words."""
+        names = {"ggn": "Gauss-Newton", "fisher-empirical": "empirical Fisher", "fisher-sampled": "sampled Fisher"}
+        return names.get(self.spec.operator, "Hessian")
 
 
 @dataclass(frozen=True, kw_only=True)

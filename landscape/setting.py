@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from landscape.aliases import Batch
 from landscape.data import Dataset, Split, batches, load_dataset, subset
 from landscape.errors import InputError
-from landscape.losses import loss_by_name
+from landscape.losses import loss_by_name, prediction
 from landscape.models import build_model
 from landscape.problem import Problem
 from landscape.seeds import global_stream
-from landscape.spec import Arguments, ProblemSpec
+from landscape.spec import LOSSES, Arguments, ProblemSpec
 
 
 def completed(spec: ProblemSpec, record: Mapping[str, Any], path: object = None) -> ProblemSpec:
@@ -34,7 +34,7 @@ def completed(spec: ProblemSpec, record: Mapping[str, Any], path: object = None)
             subject = f"{path} does not say" if path else "nothing says"
             missing = "what model its weights belong to" if path and name == "model" else f"what {name} to use"
             raise InputError(f"{subject} {missing}. Pass --{name} NAME or --{name} path/to/file.py:factory.")
-    if values["loss"] is None and record.get("loss") in ("cross_entropy", "nll", "mse"):
+    if values["loss"] is None and record.get("loss") in LOSSES:
         values["loss"] = record["loss"]
     return ProblemSpec.from_dict(values)
 
@@ -89,9 +89,10 @@ def pose(
     loss = loss_by_name(spec.loss or dataset.loss, spec.label_smoothing)
     data = _batches(dataset, split, spec, device, dtype)
     try:
-        if loss.hits is not None:
-            _check_outputs(model, data, dataset)
-        return Problem(model, loss, data, spec.batch_norm)
+        if loss.class_axis is not None:
+            _check_outputs(model, data, dataset, loss.class_axis)
+        problem = Problem(model, loss, data, spec.batch_norm)
+        return problem.restricted(spec.params) if spec.params else problem
     except InputError:
         raise
     except Exception as error:  # a user's forward can raise anything
@@ -102,13 +103,18 @@ def pose(
         ) from error
 
 
-def _check_outputs(model: nn.Module, data: list[Batch], dataset: Dataset) -> None:
+def _check_outputs(model: nn.Module, data: list[Batch], dataset: Dataset, axis: int) -> None:
     """Labels beyond the model's outputs: on a GPU the loss would not raise, but kill the process."""
     with torch.no_grad():
-        outputs = model(data[0][0][:2])
+        outputs = prediction(model(data[0][0][:2]))
+    if outputs.dim() < 2:
+        return
     highest = max(int(targets.max()) for _, targets in data)
-    if isinstance(outputs, Tensor) and outputs.dim() > 1 and highest >= outputs.shape[1]:
+    others = list(outputs.shape)
+    del others[axis]
+    # Another layout of outputs is for the loss to refuse, which it does by their shape.
+    if others[1:] == list(data[0][1].shape[1:]) and highest >= outputs.shape[axis]:
         raise InputError(
-            f"the data {dataset.name} have classes up to {highest}, and the model has {outputs.shape[1]} outputs. "
+            f"the data {dataset.name} have classes up to {highest}, and the model has {outputs.shape[axis]} outputs. "
             "Use a model with as many outputs as there are classes."
         )

@@ -10,6 +10,8 @@ from landscape.fields import Spec, option
 Arguments = tuple[tuple[str, str], ...]
 """Free `key=value` pairs handed to a factory, as strings; the factory's own signature types them."""
 
+LOSSES = ("cross_entropy", "nll", "mse", "bce", "token_cross_entropy", "causal_lm")
+
 
 @dataclass(frozen=True)
 class SourceSpec(Spec):
@@ -20,7 +22,7 @@ class SourceSpec(Spec):
     data: str | None = option(None, "data set: a name, package.module:factory or file.py:factory (a run knows its own)")
     data_args: Arguments = option((), "key=value handed to the data set; repeat", flag="--data-arg")
     data_folder: str | None = option(None, "folder of data sets; default: environment variable LANDSCAPE_DATA")
-    loss: str | None = option(None, "loss; default by the data's task", choices=("cross_entropy", "nll", "mse"))
+    loss: str | None = option(None, "loss; default by the data's task", choices=LOSSES)
     device: str = option("auto", "cpu, cuda, cuda:1, … ; auto takes a GPU when there is one")
     dtype: str = option("float32", "arithmetic of weights and data", choices=("float32", "float64"))
 
@@ -37,12 +39,16 @@ class ProblemSpec(SourceSpec):
     batch_norm: str = option(
         "running", "batch norm uses running statistics or each batch's own", choices=("running", "batch")
     )
+    params: tuple[str, ...] = option((), "only parameters with names like this ('layer3.*'), others fixed; repeat",
+                                     flag="--params")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class HessianSpec(Spec):
-    """Which eigenvalues of the Hessian, and how accurately (Lanczos, thick restart)."""
+    """Which eigenvalues of the Hessian (or of another operator), and how accurately (Lanczos, thick restart)."""
 
+    operator: str = option("hessian", "matrix: Hessian, Gauss-Newton, Fisher with the data's or with sampled targets",
+                           choices=("hessian", "ggn", "fisher-empirical", "fisher-sampled"))  # fmt: skip
     count: int = option(5, "eigenvalues wanted at each end", minimum=1, flag="--count")
     ends: str = option("largest", "part of the spectrum", choices=("largest", "smallest", "magnitude", "both"))
     tolerance: float = option(1e-4, "stop when every ‖Hv − λv‖ ≤ tolerance·max|λ|", above=0, below=1)
@@ -50,7 +56,7 @@ class HessianSpec(Spec):
     basis_gib: float = option(4.0, "memory for the Krylov basis in GiB; restarts when it is full", above=0)
     sampling_error: bool = option(True, "standard error of each eigenvalue from the per-batch Rayleigh quotients")
     vectors: bool = option(False, "keep the eigenvectors in the result")
-    seed: int = option(0, "seed of the start vector", minimum=0)
+    seed: int = option(0, "seed of the start vector and of sampled targets", minimum=0)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Data sets by name: tensors on the CPU in a fixed order, the same at every call.
 
-digits (built in), mnist, fashion_mnist, cifar10, cifar100, csv, and the user's own by
+digits (built in), mnist, fashion_mnist, cifar10, cifar100, csv, text, and the user's own by
 `package.module:factory` or `file.py:factory`.
 """
 
@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from landscape.data import cifar, digits, idx
-from landscape.data.dataset import Dataset, Split, batches, content_hash, subset
+from landscape.data.dataset import Dataset, Split, batches, content_hash, loss_of_task, subset
 from landscape.data.images import Source, image_dataset
 from landscape.data.own import own_dataset
 from landscape.data.table import csv_dataset
+from landscape.data.text import text_dataset
 from landscape.errors import illegal
 from landscape.factories import call, load_factory
 
-__all__ = ["DATASETS", "Dataset", "Split", "batches", "content_hash", "load_dataset", "subset"]
+__all__ = ["DATASETS", "Dataset", "Split", "batches", "content_hash", "load_dataset", "loss_of_task", "subset"]
 
 _IMAGES = (
     Source("digits", digits.CLASSES, digits.read, digits.MAXIMUM),
@@ -27,6 +28,7 @@ _IMAGES = (
 DATASETS: dict[str, Callable[..., Dataset]] = {
     **{source.name: partial(image_dataset, source) for source in _IMAGES},
     "csv": csv_dataset,
+    "text": text_dataset,
 }
 """The data sets by name; their signatures are their arguments."""
 
@@ -38,9 +40,9 @@ def load_dataset(
 ) -> Dataset:
     """The data set called `name`, or what the factory `package.module:factory` returns, as a `Dataset`.
 
-    arguments: `key=value` pairs for the data set (see `image_dataset`, `csv_dataset`). folder: where data
-    sets lie; default the environment variable LANDSCAPE_DATA. A factory that has a parameter `folder`
-    receives it as a `Path` (or None), and returns a `Dataset` or (train_inputs, train_targets,
+    arguments: `key=value` pairs for the data set (see `image_dataset`, `csv_dataset`, `text_dataset`).
+    folder: where data sets lie; default the environment variable LANDSCAPE_DATA. A factory that has a parameter
+    `folder` receives it as a `Path` (or None), and returns a `Dataset` or (train_inputs, train_targets,
     test_inputs, test_targets).
 
     Raises `InputError`, one line, for an unknown name or argument, for missing data (saying what was looked

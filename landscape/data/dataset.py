@@ -31,8 +31,9 @@ class Split:
 class Dataset:
     """A training and a test split on the CPU, float32 inputs unless they are token numbers (int64).
 
-    task: "classification" (int64 targets) or "regression" (float32 targets (N, k)). classes: the number of
-    outputs a model needs. sha256: `content_hash` of the content before normalisation, so it is the same on
+    task: "classification" (int64 targets), "regression" (float32 targets (N, k)) or "language" (a class for
+    each token of the input, and the model's classes on its last axis). classes: the number of outputs a
+    model needs. sha256: `content_hash` of the content before normalisation, so it is the same on
     every machine; `preprocessing` says what was done to it afterwards (and what was selected before).
     """
 
@@ -52,7 +53,12 @@ class Dataset:
     @property
     def loss(self) -> str:
         """The name of the task's usual loss (see `landscape.losses`)."""
-        return "cross_entropy" if self.task == "classification" else "mse"
+        return loss_of_task(self.task)
+
+
+def loss_of_task(task: str) -> str:
+    """The name of the usual loss of `classification`, `language` or `regression`."""
+    return {"classification": "cross_entropy", "language": "token_cross_entropy"}.get(task, "mse")
 
 
 def content_hash(*tensors: Tensor) -> str:

@@ -42,6 +42,8 @@ def own_dataset(name: str, made: Any) -> Dataset:
     task = "regression" if regression else "classification"
     if not isinstance(made, Dataset):
         return Dataset(name, train, test, task, outputs, digest, {"made by": name})
+    if made.task == "language" and train_y.shape == train_x.shape and not regression:
+        task = made.task
     if made.task != task or (not regression and made.classes < outputs):
         raise InputError(
             f"{name}: the Dataset says {made.task} with {made.classes} outputs, its targets say {task} with {outputs}. "

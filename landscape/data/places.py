@@ -22,3 +22,13 @@ def missing(name: str, files: str, folder: Path, subfolders: Sequence[str], reme
     """One line: what was looked for, in which places, and how to get it."""
     tried = ", ".join([str(folder), *(f"{sub}/" for sub in subfolders)])
     return InputError(f"{name} not found: looked for {files} in {tried} (the latter inside the former). {remedy}")
+
+
+def found_file(path: str, folder: Path | None, example: str) -> Path:
+    """The file `path` in the current folder or else under `folder`; raises `InputError` when it is in neither."""
+    places = [Path(path), *([folder / path] if folder is not None else [])]
+    for place in places:
+        if place.is_file():
+            return place
+    shown = " and ".join(str(p) for p in places)
+    raise InputError(f"no such file: looked for {shown} (current folder: {Path.cwd()}). Give path={example}.")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from landscape.data.columns import Column, encoded, target_values
 from landscape.data.dataset import Dataset, Split, content_hash
+from landscape.data.places import found_file
 from landscape.errors import InputError, illegal
 from landscape.files import read_bytes
 from landscape.seeds import permutation, stream
@@ -47,7 +48,7 @@ def csv_dataset(
         raise illegal("test_fraction", test_fraction, "above 0 and below 1", "The default is 0.2.")
     if normalise not in ("train", "none"):
         raise illegal("normalise", normalise, "train or none for a table", "The default is train.")
-    found = _found(path, folder)
+    found = found_file(path, folder, "FILE.csv")
     columns = {c.name: c for c in read_columns(found, delimiter)}
     for name in (target, *drop, *zero):
         if name not in columns:
@@ -116,15 +117,6 @@ def _check_row(path: Path, number: int, row: Sequence[str], header: Sequence[str
             raise InputError(
                 f"{path}, line {number}, column {name}: the value is missing ({cell!r}). Fill it in or remove the row."
             )
-
-
-def _found(path: str, folder: Path | None) -> Path:
-    places = [Path(path), *([folder / path] if folder is not None else [])]
-    for place in places:
-        if place.is_file():
-            return place
-    shown = " and ".join(str(p) for p in places)
-    raise InputError(f"no such file: looked for {shown} (current folder: {Path.cwd()}). Give path=FILE.csv.")
 
 
 def _split_rows(path: Path, rows: int, test_fraction: float, seed: int) -> tuple[Tensor, Tensor]:

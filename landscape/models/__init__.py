@@ -1,5 +1,7 @@
 """Architectures by name, and the user's own by `package.module:factory` or `file.py:factory`.
 
+`hf:`, `timm:` and `torchvision:` before a name take it from these libraries.
+
 Initial weights come from torch's global random state: wrap the call in `landscape.seeds.global_stream`.
 """
 
@@ -11,6 +13,7 @@ from torch import nn
 
 from landscape.errors import InputError, illegal
 from landscape.factories import call, load_factory
+from landscape.models.adapters import adapted
 from landscape.models.cnn import cnn
 from landscape.models.keskar import keskar_c1, keskar_c2
 from landscape.models.mlp import keskar_f1, mlp
@@ -39,6 +42,9 @@ def build_model(
 ) -> nn.Module:
     """The model called `name`, or what the factory `package.module:factory` returns, freshly initialised.
 
+    `hf:TYPE_OR_FOLDER`, `timm:NAME` and `torchvision:NAME` are architectures of these libraries
+    (`landscape.models.adapters`).
+
     arguments: `key=value` pairs for the model (see the functions in `MODELS`). input_shape and outputs are
     the data's; they go to the parameters of these names, outputs also to one called `num_classes`, unless
     `arguments` sets them.
@@ -53,7 +59,10 @@ def build_model(
     if name in MODELS:
         return call(MODELS[name], arguments, f"model {name}", **offered)
     if ":" not in name:
-        raise illegal("model", name, f"one of {', '.join(MODELS)}", "Or name your own as file.py:factory.")
+        remedy = "Or name your own as file.py:factory, another library's as hf:gpt2 or timm:resnet18."
+        raise illegal("model", name, f"one of {', '.join(MODELS)}", remedy)
+    if (model := adapted(name, arguments, input_shape, outputs)) is not None:
+        return model
     model = call(load_factory(name), arguments, name, **offered)
     if not isinstance(model, nn.Module):
         raise InputError(f"{name} returned {type(model).__name__}: it must return a torch.nn.Module.")

@@ -16,7 +16,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from landscape import seeds
 from landscape.errors import InputError
-from landscape.losses import Loss
+from landscape.losses import Loss, prediction
 from landscape.spec import ProblemSpec
 from landscape.training.prepare import Training
 from landscape.training.sam import ascended, frozen_statistics, random_state
@@ -60,14 +60,14 @@ def epochs(training: Training, done: int = 0, report: Report | None = None) -> I
                 set_learning_rate(training, rate(step))
                 rewind = random_state(device)
                 optimiser.zero_grad()
-                outputs = model(inputs)
+                outputs = prediction(model(inputs))
                 (training.objective(outputs, targets) / count).backward()
                 average.add(outputs.detach(), targets, count)
                 if spec.rho > 0:  # SAM: replace the gradient by the one at the ascended point
                     with ascended(training.parameters, spec.rho, spec.adaptive, spec.eta), frozen_statistics(model):
                         rewind()
                         optimiser.zero_grad()
-                        (training.objective(model(inputs), targets) / count).backward()
+                        (training.objective(prediction(model(inputs)), targets) / count).backward()
                 if spec.clip_norm is not None:
                     clip_grad_norm_(training.parameters, spec.clip_norm)
                 optimiser.step()
@@ -125,7 +125,7 @@ def outcome(training: Training, average: Average) -> Row:
     inputs, targets = training.test
     for start in range(0, len(targets), ProblemSpec.batch_size):
         part = slice(start, start + ProblemSpec.batch_size)
-        test.add(training.model(inputs[part]), targets[part], training.loss.count(targets[part]))
+        test.add(prediction(training.model(inputs[part])), targets[part], training.loss.count(targets[part]))
     squares = [(p - w).double().square().sum() for p, w in zip(training.parameters, training.initial, strict=True)]
     (train_loss, train_accuracy), (test_loss, test_accuracy) = average.result(), test.result()
     return {

@@ -10,8 +10,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from landscape import seeds
+from landscape.data import loss_of_task
 from landscape.errors import InputError, illegal
-from landscape.losses import Loss, loss_by_name
+from landscape.losses import Loss, loss_by_name, prediction
 from landscape.spec import TrainSpec
 from landscape.training.optimisers import optimiser
 from landscape.training.schedule import schedule
@@ -73,7 +74,8 @@ def prepare(
 ) -> Training:
     """A training of a copy of `model`, in the model's own dtype, on `device`.
 
-    loss: cross_entropy, nll or mse; by default cross_entropy for classification and mse for regression.
+    loss: one by name (`landscape.losses`); by default cross_entropy for classification, token_cross_entropy
+    for language and mse for regression.
 
     Raises `InputError` when there is nothing to train or to train on, when the model does not take the
     data, and for a batch size of 1 with batch norm.
@@ -86,7 +88,7 @@ def prepare(
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise InputError("the model has no trainable parameters. Call requires_grad_(True) on those to train.")
-    name = loss or ("mse" if data.task == "regression" else "cross_entropy")
+    name = loss or loss_of_task(data.task)
     train, test = (_placed(split, device, parameters[0].dtype) for split in (data.train, data.test))
     smallest = 2 if any(isinstance(module, _BatchNorm) for module in model.modules()) else 1
     training = Training(
@@ -135,10 +137,12 @@ def _try_first_examples(training: Training, data: Data) -> None:
     labels = training.train[1]
     try:
         with seeds.global_stream(0, "trial"):
-            outputs = copy.deepcopy(training.model).eval()(inputs)
-        if training.loss.hits is not None and not labels.is_floating_point() and labels.max() >= outputs.shape[1]:
+            outputs = prediction(copy.deepcopy(training.model).eval()(inputs))
+        axis = training.loss.class_axis
+        classes = outputs.shape[axis] if axis is not None else None
+        if classes is not None and not labels.is_floating_point() and labels.max() >= classes:
             raise InputError(
-                f"the data {data.name} have classes up to {labels.max().item()}, and the model has {outputs.shape[1]} "
+                f"the data {data.name} have classes up to {labels.max().item()}, and the model has {classes} "
                 "outputs. Give the model as many outputs as there are classes."
             )
         training.loss(outputs, targets)

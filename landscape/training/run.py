@@ -53,7 +53,7 @@ def train(
 
     Initial weights and dtype are the model's. record: JSON-able values that say how model and data were
     made (`model`, `model_args`, `data`, `data_args`, …); they are part of the run's configuration and go
-    into every checkpoint. loss: cross_entropy, nll or mse, by default as `dataset.task` says.
+    into every checkpoint. loss: its name, by default as `dataset.task` says.
     progress(steps done, steps in all, note) is called after every step. pause: epochs shorter than so many
     seconds are written down together, and repeated together after a kill.
 
