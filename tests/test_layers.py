@@ -43,8 +43,8 @@ ALLOWED: dict[str, set[str]] = {
     **{name: {"problem", "methods", "seeds", "spec", "results", "kernels"} for name in MEASURES},
     "density": {"problem", "methods", "seeds", "spec", "results", "spectrum", "hessian"},
     "trace": {"problem", "methods", "seeds", "spec", "results", "blocks"},
-    "progressive": {"problem", "methods", "seeds", "spec"},
-    "hessian": {"problem", "methods", "seeds", "spec", "results", "progressive"},
+    "progressive": {"problem", "products", "methods", "seeds", "spec"},
+    "hessian": {"problem", "methods", "seeds", "spec", "results", "products", "progressive"},
     "surface": {"problem", "methods", "results", "surface_geometry", "surface_resume"},
 }
 TORCH_FREE = {"errors", "fields", "spec", "spectrum", "files", "results"}

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils._pytree import tree_leaves, tree_map
 
 from landscape.products.tape import Slot, Tape
+from landscape.products.trees import leaves, mapped
 
 
 def function(tape: Tape) -> Callable[[Tensor], Tensor]:
@@ -66,7 +66,7 @@ def graph(tape: Tape) -> tuple[fx.GraphModule, list[Tensor]]:
         return constants[id(x)][0] if isinstance(x, Tensor) else x
 
     for step in tape.steps:
-        made = g.call_function(step.function, tree_map(node, step.args), tree_map(node, step.kwargs))
+        made = g.call_function(step.function, mapped(node, step.args), mapped(node, step.kwargs))
         for i, out in enumerate(step.outputs):
             if out is not None:
                 nodes[out.number] = made if step.single else g.call_function(operator.getitem, (made, i))
@@ -75,7 +75,7 @@ def graph(tape: Tape) -> tuple[fx.GraphModule, list[Tensor]]:
 
 
 def _tensors(tree: Any) -> list[Tensor]:
-    return [x for x in tree_leaves(tree) if isinstance(x, Tensor)]
+    return [x for x in leaves(tree) if isinstance(x, Tensor)]
 
 
 def constant_bytes(tape: Tape) -> int:

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
 
 from landscape.products.tape import Slot, Step, Tape
+from landscape.products.trees import leaves, mapped
 
 aten = torch.ops.aten
 
@@ -35,7 +35,7 @@ def _touched(tape: Tape) -> set[int]:
 
 
 def _swap(tree: Any, names: dict[int, Any]) -> Any:
-    return tree_map(lambda x: names.get(x.number, x) if isinstance(x, Slot) else x, tree)
+    return mapped(lambda x: names.get(x.number, x) if isinstance(x, Slot) else x, tree) if names else tree
 
 
 def _with(tape: Tape, steps: Sequence[Step], names: dict[int, Any]) -> Tape:
@@ -98,12 +98,12 @@ def _alike(a: Slot, b: Slot) -> bool:
 
 
 def _key(step: Step) -> tuple[Any, ...]:
-    leaves = tuple(
+    found = tuple(
         ("slot", x.number) if isinstance(x, Slot) else ("tensor", id(x)) if isinstance(x, Tensor) else (type(x), x)
-        for x in tree_leaves((step.args, sorted(step.kwargs.items())))
+        for x in leaves((step.args, sorted(step.kwargs.items())))
     )
     shape = tuple(len(a) if isinstance(a, list | tuple) else -1 for a in step.args)
-    return step.function, leaves, shape
+    return step.function, found, shape
 
 
 def _needed(tape: Tape) -> Tape:
@@ -215,7 +215,7 @@ def _in_place(tape: Tape) -> Tape:
             if step.function in (aten.add.Tensor, aten.mul.Tensor) and not step.kwargs and not _free(args[0], out):
                 args = (args[1], args[0], *args[2:])
             first = args[0]
-            others = [x for x in tree_leaves(args[1:]) if isinstance(x, Slot)]
+            others = [x for x in leaves(args[1:]) if isinstance(x, Slot)]
             if (
                 isinstance(first, Slot)
                 and _free(first, out)

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from landscape.aliases import Vector
+from landscape.products.trees import leaves as leaves_of
+from landscape.products.trees import mapped
 
 aten = torch.ops.aten
 
@@ -59,7 +60,7 @@ class Step:
     """Storages that the step writes into."""
 
     def inputs(self) -> list[Slot]:
-        return [leaf for leaf in tree_leaves((self.args, self.kwargs)) if isinstance(leaf, Slot)]
+        return [leaf for leaf in leaves_of((self.args, self.kwargs)) if isinstance(leaf, Slot)]
 
 
 @dataclass(frozen=True)
@@ -112,13 +113,13 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        leaves = [leaf for leaf in leaves_of((args, kwargs)) if isinstance(leaf, Tensor)]
         for leaf in leaves:
             if type(leaf) not in _PLAIN:
                 raise RecordingError(f"a tensor of type {type(leaf).__name__}")
         if any(leaf._is_zerotensor() for leaf in leaves):  # forward mode's zeros without memory: not all kernels
-            args, kwargs = tree_map(self._with_memory, (args, kwargs))  # can be handed one from in here
-            leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+            args, kwargs = mapped(self._with_memory, (tuple(args), kwargs))  # can be handed one from in here
+            leaves = [leaf for leaf in leaves_of((args, kwargs)) if isinstance(leaf, Tensor)]
         dependent = any(self._depends(leaf) for leaf in leaves)
         if dependent and func is aten._local_scalar_dense.default:
             raise RecordingError("a decision that depends on the vector")
@@ -136,18 +137,18 @@ class Recorder(TorchDispatchMode):
             return out
         for tensor in written:
             self._restore(tensor)
-        storages = {leaf.untyped_storage()._cdata: self._place(leaf) for leaf in leaves}
         swap = {id(leaf): place for leaf in leaves if (place := self._place(leaf)) is not None}
+        storages = {leaf.untyped_storage()._cdata: swap.get(id(leaf)) for leaf in leaves}
         for leaf in leaves:
             if id(leaf) not in swap:
                 self._captured.append((leaf, leaf._version))
-        recorded = tree_map(lambda x: swap.get(id(x), x) if isinstance(x, Tensor) else x, (args, kwargs))
+        recorded = mapped(lambda x: swap.get(id(x), x), (tuple(args), kwargs))
         out = func(*args, **kwargs)
         results = [out] if isinstance(out, Tensor) else list(out) if isinstance(out, tuple | list) else None
         if results is None:
             raise RecordingError(f"{func} gives a {type(out).__name__}")
         outputs = tuple(self._output(r, storages) if isinstance(r, Tensor) else None for r in results)
-        mutates = tuple(place.storage for t in written if (place := self._place(t)) is not None)
+        mutates = tuple(swap[id(t)].storage for t in written if id(t) in swap)
         self.steps.append(Step(func, recorded[0], recorded[1], outputs, isinstance(out, Tensor), mutates))
         return out
 
