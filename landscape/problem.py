@@ -144,7 +144,8 @@ class Problem:
         Call it again at other weights for a new product; compiled code is shared between them.
         """
         divisible = self.batch_norm == "running"
-        terms = hessian_terms(self._total, self.has_batch_norm and divisible)
+        norms = any(isinstance(m, nn.LayerNorm | _BatchNorm) for m in self.model.modules())
+        terms = hessian_terms(self._total, norms)
         return Product(terms, lambda: self._parts(w), w, self.size, self.engine, divisible, self._compiler)
 
     def ggn(self, w: Vector) -> Product:

@@ -77,9 +77,11 @@ _VALUE_FREE = {
     aten.zeros_like.default, aten.ones_like.default, aten.empty_like.default, aten.full_like.default,
     aten.new_zeros.default, aten.new_ones.default, aten.new_empty.default, aten.new_full.default,
     aten.new_empty_strided.default, aten._new_zeros_with_same_feature_meta.default,
-    aten.is_same_size.default, aten._has_same_storage_numel.default,
 }  # fmt: skip
 """Operations that look at the shape of their argument, not at its values."""
+
+_QUESTIONS = {aten.is_same_size.default, aten._has_same_storage_numel.default}
+"""Asked of shapes by forward mode, a thousand times in a large model; their answers are not tensors."""
 
 _ZEROS = {
     aten.zeros_like.default, aten.new_zeros.default, aten._new_zeros_with_same_feature_meta.default,
@@ -113,6 +115,8 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func in _QUESTIONS:
+            return func(*args, **kwargs)
         leaves = [leaf for leaf in leaves_of((args, kwargs)) if isinstance(leaf, Tensor)]
         for leaf in leaves:
             if type(leaf) not in _PLAIN:
