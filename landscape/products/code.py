@@ -15,7 +15,7 @@ def function(tape: Tape) -> Callable[[Tensor], Tensor]:
     """The tape as a Python function of v that frees every tensor after its last use."""
     last = {tape.result.number: len(tape.steps)}
     for i, step in enumerate(tape.steps):
-        for slot in (*step.inputs(), *(o for o in step.outputs if o)):
+        for slot in (*step.inputs, *(o for o in step.outputs if o)):
             last[slot.number] = max(last.get(slot.number, -1), i)
     values: dict[str, Any] = {}
     lines = [f"def run(t{tape.argument.number}):"]
@@ -23,7 +23,7 @@ def function(tape: Tape) -> Callable[[Tensor], Tensor]:
         call = _call(step.function, step.args, step.kwargs, values)
         targets = [f"t{o.number}" if o else "_" for o in step.outputs]
         lines.append(f"    {targets[0] if step.single else ', '.join(targets) + ','} = {call}")
-        over = {s.number for s in (*step.inputs(), *(o for o in step.outputs if o)) if last[s.number] == i}
+        over = {s.number for s in (*step.inputs, *(o for o in step.outputs if o)) if last[s.number] == i}
         over.discard(tape.argument.number)
         if over:
             lines.append(f"    del {', '.join(f't{number}' for number in sorted(over))}")

@@ -8,6 +8,7 @@ This is partial evaluation ("folding") of the product at fixed weights and data.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -59,7 +60,9 @@ class Step:
     mutates: tuple[int, ...] = ()
     """Storages that the step writes into."""
 
+    @cached_property
     def inputs(self) -> list[Slot]:
+        """The slots among the arguments."""
         return [leaf for leaf in leaves_of((self.args, self.kwargs)) if isinstance(leaf, Slot)]
 
 
@@ -215,6 +218,8 @@ class Recorder(TorchDispatchMode):
     # -- zeros -------------------------------------------------------------------------------------
 
     def _forget_zeros(self, written: list[Tensor]) -> None:
+        if not written or not self._zeros:
+            return
         memory = {tensor.untyped_storage()._cdata for tensor in written}
         for key in [k for k, zero in self._zeros.items() if zero.untyped_storage()._cdata in memory]:
             del self._zeros[key]

@@ -3,14 +3,16 @@
 torch's pytrees can do the same and are several times slower, which matters at one call per recorded operation.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
+
+_NESTS = (tuple, list, dict)
 
 
 def leaves(args: Any) -> Iterator[Any]:
     """The leaves of nested tuples, lists and dictionaries, in order."""
-    for x in args.values() if isinstance(args, Mapping) else args:
-        if isinstance(x, tuple | list | dict):
+    for x in args.values() if isinstance(args, dict) else args:
+        if isinstance(x, _NESTS):
             yield from leaves(x)
         else:
             yield x
