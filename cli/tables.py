@@ -209,7 +209,7 @@ def _notes(result: Result) -> list[str]:
     lines = [f"{where}; {how}; batch norm {c.get('batch_norm', '–')}; {result.seconds:.1f} s"]
     if c.get("engine"):
         lines.append(f"Products: {c['engine']}.")
-    if c.get("kernels"):
+    if c.get("kernels", "default") != "default":
         lines.append(f"Kernels: {c['kernels']}.")
     if "work" in c:
         lines.append(

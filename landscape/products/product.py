@@ -1,7 +1,9 @@
 """The product of a curvature matrix with a vector, over all batches, by the engine that suits."""
 
+import sys
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import torch
@@ -18,6 +20,9 @@ from landscape.spec import ENGINES
 
 _SHARE = 0.5
 """Of the memory available at the first product, engines that keep things keep no more than this."""
+
+_QUICK, _FORWARD_RULES = 0.02, "torch._decomp.decompositions_for_jvp"
+"""Below so many seconds a product, loading torch's rules for forward mode costs more than they save: a second."""
 
 _COMFORT = 1 << 26
 """Small batches are joined until their constants take about so many bytes: fewer, longer steps."""
@@ -155,7 +160,11 @@ class Product:
             self._channels_last = channels_last_is_faster(self.terms.gradient, self.w, next(self.passes()))
         batches = self._batches()
         first = next(batches)
-        folded = self._folded(first, v, None, self._plain(first, v))
+        begun = time.perf_counter()
+        check = self._plain(first, v)
+        if time.perf_counter() - begun < _QUICK and _FORWARD_RULES not in sys.modules:
+            self.terms = replace(self.terms, recordable=self.terms.recordable[::-1])
+        folded = self._folded(first, v, None, check)
         largest = sum(f.bytes for f in folded)
         second = next(batches, None)
         rows = int(_COMFORT / max(1, largest) * rows_of(first[1])) if self.divisible else 0

@@ -73,5 +73,5 @@ def derivative(gradient: Tensor, leaf: Tensor, v: Vector, retain: bool = False) 
     """(∂gradient/∂leaf)ᵀ·v, zero where the gradient does not depend on the leaf (a linear function)."""
     if not gradient.requires_grad:
         return torch.zeros_like(leaf)
-    with torch.enable_grad():
-        return torch.autograd.grad(gradient, leaf, v, retain_graph=retain, materialize_grads=True)[0]
+    with torch.enable_grad():  # of a scalar: handing v to `grad` makes torch import its symbolic shapes, for a second
+        return torch.autograd.grad(torch.dot(gradient, v), leaf, retain_graph=retain, materialize_grads=True)[0]
