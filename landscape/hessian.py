@@ -23,7 +23,11 @@ _MOST_ROWS = 400
 
 
 def measure(
-    problem: Problem, spec: HessianSpec, weights: Vector | None = None, progress: Progress | None = None
+    problem: Problem,
+    spec: HessianSpec,
+    weights: Vector | None = None,
+    progress: Progress | None = None,
+    start: Tensor | None = None,
 ) -> HessianResult:
     """Eigenvalues λ of ∇²f(w), f the mean loss, at the wanted ends of the spectrum; or of `spec.operator`.
 
@@ -38,6 +42,7 @@ def measure(
     """
     began = time.perf_counter()
     w = problem.weights if weights is None else weights
+    del start
     evaluation = problem.evaluate(w)
     if not np.isfinite(evaluation.loss):
         raise InputError(f"the loss at the weights is {evaluation.loss}: its Hessian means nothing. Check the weights.")

@@ -43,6 +43,10 @@ ALLOWED: dict[str, set[str]] = {
     **{name: {"problem", "methods", "seeds", "spec", "results", "kernels"} for name in MEASURES},
     "density": {"problem", "methods", "seeds", "spec", "results", "spectrum", "hessian"},
     "trace": {"problem", "methods", "seeds", "spec", "results", "blocks"},
+    "track": {"problem", "methods", "spec", "results", "hessian", "trace", "track_resume"},
+    "track_resume": {"methods", "spec", "results"},
+    "series": {"checkpoints", "reading", "problem", "spec", "series_order", "track"},
+    "series_order": {"spec", "track_resume", "training"},
     "surface": {"problem", "methods", "results", "surface_geometry", "surface_resume"},
 }
 TORCH_FREE = {"errors", "fields", "spec", "spectrum", "files", "results"}
