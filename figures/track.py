@@ -60,6 +60,7 @@ def _eigenvalues(axes: Axes, result: TrackResult, scale: str) -> list[tuple[Line
         _markers(axes, t, values, sure.astype(bool), as_)
         handle = Line2D([], [], color=as_.colour, linestyle=as_.line, marker=as_.marker)
         entries.append((handle, f"λ{k + 1}".translate(_LOWERED)))
+    chosen, (bottom, high, threshold) = _frame(result, scale)
     formula = result.edge_formula.split(",")[0]
     for edges, line, label in (
         (result.edges, _EDGE_LINE, f"edge of stability {formula}"),
@@ -67,8 +68,8 @@ def _eigenvalues(axes: Axes, result: TrackResult, scale: str) -> list[tuple[Line
     ):
         if np.isfinite(edges).any():
             axes.plot(t, edges, linestyle=line, **_EDGE)
+            label += " (above the frame)" if np.nanmin(edges) > high else ""
             entries.append((Line2D([], [], linestyle=line, **_EDGE), label))
-    chosen, (bottom, high, threshold) = _frame(result, scale)
     scale_axis(axes.yaxis, bottom, high, chosen, threshold)
     room = 0.02 * ((t.max() - t.min()) or 1.0)
     scale_axis(axes.xaxis, t.min() - room, t.max() + room, "linear")
@@ -129,17 +130,14 @@ def _losses(axes: Axes, result: TrackResult) -> None:
 def _distances(axes: Axes, result: TrackResult) -> list[tuple[Line2D, str]]:
     name, t = result.axis
     used = np.isfinite(result.distances) & (t > 0)
-    every = max(1, -(-int(used.sum()) // _MOST_MARKERS))
-    axes.plot(
-        t[used], result.distances[used], linestyle="none", marker="o", markersize=2.6, markevery=every,
-        color=look(0).colour, zorder=3,
-    )  # fmt: skip
+    size = 2.6 if used.sum() <= _MOST_MARKERS else 1.6
+    axes.plot(t[used], result.distances[used], linestyle="none", marker="o", markersize=size, color=look(0).colour)
     entries = []
     drawn = [result.distances[used]]
     if np.isfinite(result.fit_r2):
         (a, b), ends = result.fit, np.array(result.fit_range)
         drawn.append(a + b * np.log(ends))
-        axes.plot(ends, drawn[-1], color=INK, linewidth=0.8, zorder=2)
+        axes.plot(ends, drawn[-1], color=INK, linewidth=0.8, zorder=1)
         sign, low, high = "−" if b < 0 else "+", number(ends[0]), number(ends[1])
         label = f"{number(round(a, 3))} {sign} {number(round(abs(b), 3))} ln t, {name} {low} to {high}"
         entries.append((Line2D([], [], color=INK, linewidth=0.8), label))
