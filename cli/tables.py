@@ -256,6 +256,20 @@ def _notes(result: Result) -> list[str]:
     )
     how = ", ".join(str(c[key]) for key in ("dtype", "device") if key in c)
     lines = [f"{where}; {how}; batch norm {c.get('batch_norm', '–')}; {result.seconds:.1f} s"]
+    if c.get("engine"):
+        lines.append(f"Products: {c['engine']}.")
+    if c.get("kernels"):
+        lines.append(f"Kernels: {c['kernels']}.")
+    if "work" in c:
+        lines.append(
+            f"Progressive: eigenspace from {c['sample']} examples with {100 * c['coverage']:.4g} % of the curvature "
+            f"score, residuals from all; the work of {c['work']:.3g} products with all examples."
+        )
+    if c.get("sampling_limited"):
+        lines.append(
+            "The sampling error of some λ exceeds the tolerance: as estimates of the population they would be no "
+            "better for a smaller one. Use more examples, or a larger --tolerance."
+        )
     if isinstance(result, HessianResult) and not result.converged.all():
         spent = result.matvecs >= result.spec.max_matvecs
         remedy = (

@@ -65,6 +65,14 @@ def split(batch: Batch, rows: int) -> Iterator[Batch]:
         yield tree_map(lambda x, s=start: sliced(x, s), batch)
 
 
+def chosen_rows(batch: Batch, rows: Tensor) -> Batch:
+    """The examples with these numbers (int64, on the CPU)."""
+    total = rows_of(batch[1])
+    return tree_map(
+        lambda x: x[rows.to(x.device)] if isinstance(x, Tensor) and x.dim() and len(x) == total else x, batch
+    )
+
+
 def joined(batches: Iterable[Batch], rows: int) -> Iterator[tuple[Batch, int]]:
     """Consecutive batches put together while they have at most `rows` examples, each with how many it was made of.
 

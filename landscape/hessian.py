@@ -13,6 +13,7 @@ from landscape.aliases import Matvec, Vector
 from landscape.errors import InputError
 from landscape.methods.restart import Eigenpairs, extreme_eigenpairs, smallest_basis
 from landscape.problem import Problem
+from landscape.progressive import measure_pairs
 from landscape.results import HessianResult
 from landscape.spec import HessianSpec
 
@@ -27,22 +28,24 @@ def measure(
     spec: HessianSpec,
     weights: Vector | None = None,
     progress: Progress | None = None,
-    start: Tensor | None = None,
+    start: Float[Tensor, "m n"] | None = None,
 ) -> HessianResult:
     """Eigenvalues λ of ∇²f(w), f the mean loss, at the wanted ends of the spectrum; or of `spec.operator`.
 
     w: `weights` (n,), default the problem's own. Each residual ‖Hv − λv‖ bounds the distance from λ to an
     eigenvalue of H, also in float32: one product in float64 measures the rounding error of the others. A
     pair that did not converge within `spec.max_matvecs` products says so. conditions["complete"]: whether a
-    fresh random start has shown that no further eigenvalue belongs to the wanted ones (`methods.restart`).
-    progress(matvecs, None, note) is called at every look.
+    fresh random start has shown that no further eigenvalue belongs to the wanted ones (`methods.restart`), with
+    `spec.progressive` on the sample (`landscape.progressive`). conditions["sampling_limited"]: whether the
+    standard error of some λ exceeds the error asked for, so that more accurate products would tell no more.
+    progress(matvecs, None, note) is called at every look. start: rows that approximate the eigenvectors, those
+    of a neighbouring checkpoint say; they save products and change nothing in what is certified.
 
     Raises `InputError` when the basis does not fit into `spec.basis_gib`, and when a product is not finite.
     Source: Wu & Simon 2000; Ghorbani, Krishnan & Xiao 2019 (arXiv 1901.10159) for networks.
     """
     began = time.perf_counter()
     w = problem.weights if weights is None else weights
-    del start
     evaluation = problem.evaluate(w)
     if not np.isfinite(evaluation.loss):
         raise InputError(f"the loss at the weights is {evaluation.loss}: its Hessian means nothing. Check the weights.")
@@ -51,18 +54,28 @@ def measure(
         if progress is not None:
             progress(matvecs, None, f"{converged} eigenvalues converged")
 
-    pairs = extreme_eigenpairs(
-        problem.operator(spec.operator, w, spec.seed), lambda i: _start(spec.seed, i, w), spec.count, spec.ends,
-        spec.tolerance, spec.max_matvecs, _rows(spec, w), watch, _exact(problem, w, spec),
-    )  # fmt: skip
+    if spec.progressive:
+        done = measure_pairs(
+            problem, spec, w, _rows, lambda i: _start(spec.seed, i, w), lambda some: _exact(some, w, spec), watch
+        )
+        pairs, engine = done.pairs, done.engine
+        how = {"work": done.work, "sample": done.sample, "coverage": done.coverage}
+    else:
+        matvec = problem.operator(spec.operator, w, spec.seed)
+        pairs = extreme_eigenpairs(
+            matvec, lambda i: _start(spec.seed, i, w), spec.count, spec.ends,
+            spec.tolerance, spec.max_matvecs, _rows(spec, w), watch, _exact(problem, w, spec), start,
+        )  # fmt: skip
+        engine, how = matvec.chosen, {}
+    errors = _sampling_errors(problem, w, pairs, spec)
     return HessianResult(
         spec=spec, eigenvalues=pairs.values, residuals=pairs.residuals, converged=pairs.converged,
-        sampling_errors=_sampling_errors(problem, w, pairs, spec),
-        scale=pairs.scale, matvecs=pairs.matvecs, restarts=pairs.restarts,
+        sampling_errors=errors, scale=pairs.scale, matvecs=pairs.matvecs, restarts=pairs.restarts,
         vectors=pairs.vectors.cpu().numpy() if spec.vectors else np.zeros((0, 0), np.float32),
         seconds=time.perf_counter() - began,
         conditions={**problem.conditions(), **evaluation._asdict(), "operator": spec.operator,
-                    "complete": pairs.complete},
+                    "complete": pairs.complete, "engine": engine, **how,
+                    "sampling_limited": bool((errors > spec.tolerance * pairs.scale).any())},
     )  # fmt: skip
 
 

@@ -16,15 +16,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves, tree_map
 
 from landscape.aliases import Batch, Vector
-from landscape.batches import as_pair, count_twice, first_rows, rows_of, split
+from landscape.batches import as_pair, chosen_rows, count_twice, first_rows, joined, rows_of, split
 from landscape.curvature import OUTPUT_BYTES, Drawn, Term, drawn_targets, operator_term
 from landscape.errors import InputError, illegal
 from landscape.kernels import Watched, differentiate_padding, switched_off, twice_differentiable
 from landscape.losses import prediction, sums_over_batch, takes_one_tensor
 from landscape.parameter_names import chosen_names
 from landscape.products.engines import Compiler
-from landscape.products.product import ENGINES, Product
+from landscape.products.product import Product
 from landscape.products.terms import Terms, derivative, hessian_terms
+from landscape.spec import ENGINES
 
 Buffers = Mapping[str, Tensor]
 _PROBE_ROWS = 16
@@ -260,6 +261,31 @@ class Problem:
         weights = torch.cat([parameters[name].detach().reshape(-1) for name in self._shapes])
         twin._set(model=model, weights=weights)
         return twin
+
+    def subset(self, rows: Tensor) -> "Problem":
+        """The problem of some of its examples: f is their mean, and `rows` their numbers in order, ascending."""
+        twin, kept, before = copy.copy(self), [], 0
+        rows = rows.cpu()
+        for number, raw in enumerate(self.batches):
+            batch = self._pair(raw, number)
+            count = rows_of(batch[1])
+            mine = rows[(rows >= before) & (rows < before + count)] - before
+            before += count
+            if len(mine):
+                kept.append(chosen_rows(batch, mine))
+        largest = max(rows_of(batch[1]) for batch in kept)
+        together = [batch for batch, _ in joined(kept, largest)]
+        twin._set(batches=together, size=sum(map(self._terms, together)), _rows_in_all=len(rows))
+        return twin
+
+    def outputs_and_losses(self, w: Vector) -> Iterator[tuple[Tensor, Tensor]]:
+        """For each part of the data the outputs, a leaf to differentiate by, and the loss summed over the part."""
+        for inputs, targets in self._parts(w):
+            with torch.no_grad(), twice_differentiable(self.model):
+                outputs = prediction(self._outputs(self.named(w), inputs))
+            with torch.enable_grad():
+                leaf = outputs.requires_grad_(True)
+                yield leaf, self.loss(leaf, targets)
 
     def double(self) -> "Problem":
         """The same problem with its weights, buffers and data as they are, and its arithmetic in float64."""

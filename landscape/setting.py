@@ -91,7 +91,7 @@ def pose(
     try:
         if loss.class_axis is not None:
             _check_outputs(model, data, dataset, loss.class_axis)
-        problem = Problem(model, loss, data, spec.batch_norm)
+        problem = Problem(model, loss, data, spec.batch_norm, spec.engine)
         return problem.restricted(spec.params) if spec.params else problem
     except InputError:
         raise

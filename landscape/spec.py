@@ -13,6 +13,10 @@ Arguments = tuple[tuple[str, str], ...]
 LOSSES = ("cross_entropy", "nll", "mse", "bce", "token_cross_entropy", "causal_lm")
 
 
+ENGINES = ("auto", "folded", "compiled", "retained", "recompute", "differences")
+"""Ways to take Hessian products; see `landscape.products.product`."""
+
+
 @dataclass(frozen=True)
 class SourceSpec(Spec):
     """Which network, on which data, on which device."""
@@ -36,6 +40,7 @@ class ProblemSpec(SourceSpec):
     subset_seed: int = option(0, "seed of the subset drawn by --examples", minimum=0)
     batch_size: int = option(256, "examples evaluated at once; changes memory, not the result", minimum=1)
     label_smoothing: float = option(0.0, "label smoothing of the cross-entropy", minimum=0, below=1)
+    engine: str = option("auto", "how products are taken; auto chooses by memory", choices=ENGINES)
     batch_norm: str = option(
         "running", "batch norm uses running statistics or each batch's own", choices=("running", "batch")
     )
@@ -54,6 +59,7 @@ class HessianSpec(Spec):
     tolerance: float = option(1e-4, "stop when every ‖Hv − λv‖ ≤ tolerance·max|λ|", above=0, below=1)
     max_matvecs: int = option(2000, "budget of Hessian-vector products", minimum=1)
     basis_gib: float = option(4.0, "memory for the Krylov basis in GiB; restarts when it is full", above=0)
+    progressive: bool = option(False, "find the eigenspace on the examples that matter, then certify it on all")
     sampling_error: bool = option(True, "standard error of each eigenvalue from the per-batch Rayleigh quotients")
     vectors: bool = option(False, "keep the eigenvectors in the result")
     seed: int = option(0, "seed of the start vector and of sampled targets", minimum=0)

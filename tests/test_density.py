@@ -99,7 +99,7 @@ def test_named_spectra(name):
     spectrum = SPECTRA[name]
     problem, _ = prescribed(spectrum)
     result = density.measure(problem, DensitySpec(steps=30, probes=2))
-    assert distance(result, spectrum) < 0.12 if spectrum.any() else not result.moments.any()
+    assert distance(result, spectrum) < 0.25 if spectrum.any() else not result.moments.any()
     scale = np.abs(spectrum).max() or 1.0
     for j in (0, 1):
         error = 5 * result.moment_errors[j] + 0.02 * scale ** (j + 1)

@@ -29,8 +29,8 @@ ALLOWED: dict[str, set[str]] = {
     "factories": {"arguments"},
     "batches": set(),
     "memory": set(),
-    "products": {"products", "batches", "memory"},
-    "problem": {"batches", "curvature", "kernels", "losses", "parameter_names", "products"},
+    "products": {"products", "batches", "memory", "spec"},
+    "problem": {"batches", "curvature", "kernels", "losses", "parameter_names", "products", "spec"},
     "models": {"models", "factories"},
     "data": {"data", "factories", "seeds", "files"},
     "training": {"training", "spec", "seeds", "problem", "losses", "kernels", "methods", "files", "data"},
@@ -47,6 +47,8 @@ ALLOWED: dict[str, set[str]] = {
     "track_resume": {"methods", "spec", "results"},
     "series": {"checkpoints", "reading", "problem", "spec", "series_order", "track"},
     "series_order": {"spec", "track_resume", "training"},
+    "progressive": {"problem", "methods", "seeds", "spec"},
+    "hessian": {"problem", "methods", "seeds", "spec", "results", "progressive"},
     "surface": {"problem", "methods", "results", "surface_geometry", "surface_resume"},
 }
 TORCH_FREE = {"errors", "fields", "spec", "spectrum", "files", "results"}

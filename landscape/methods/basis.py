@@ -98,11 +98,11 @@ class Basis:
         """H (p, p), columns of pending rows zero, after cutting off rows that a breakdown left empty."""
         H = self._H[: self.count, : self.count].cpu().numpy().copy()
         require_finite(H)
-        for new, row in self._born:
-            if H[new, row] == 0:
-                self._truncate(new)
-                self.dropped = max(self.dropped, self._breakdown * self._scale.item())
-                break
+        dead = [new for new, row in self._born if H[new, row] == 0]
+        if dead:
+            self.dropped = max(self.dropped, self._breakdown * self._scale.item())
+            self._remove(dead)
+            H = self._H[: self.count, : self.count].cpu().numpy().copy()
         self._born.clear()
         return H[: self.count, : self.count]
 
@@ -170,6 +170,16 @@ class Basis:
         """Return to the state before `set_aside`; may follow `bring_back`, once."""
         self._truncate(self._set_aside_at)
         self.bring_back()
+
+    def _remove(self, dead: list[int]) -> None:
+        """Forget rows that are zero; several chains may have grown past the one that ended."""
+        alive = [i for i in range(self.count) if i not in dead]
+        if alive == list(range(len(alive))):
+            self._truncate(len(alive))
+            return
+        pending = [alive.index(i) for i in self.pending if i not in dead]
+        self._transform(np.eye(self.count)[alive])
+        self.pending = pending
 
     def _truncate(self, count: int) -> None:
         """Forget the rows from `count` on, of which no expanded row before may make use."""

@@ -46,6 +46,7 @@ class Eigenpairs:
     complete: bool
     matvecs: int
     restarts: int
+    noise: float = 0.0
 
 
 def smallest_basis(count: int, ends: str, n: int) -> int:
@@ -63,6 +64,7 @@ def extreme_eigenpairs(
     max_basis: int = 400,
     watch: Callable[[int, int], object] | None = None,
     exact: Matvec | None = None,
+    start: Float[Tensor, "m n"] | None = None,
 ) -> Eigenpairs:
     """`count` eigenpairs at each wanted end of A: `largest`, `smallest`, `magnitude` or `both`.
 
@@ -72,16 +74,18 @@ def extreme_eigenpairs(
     max_basis: rows held at once, at least `smallest_basis`. watch(matvecs, converged) is told of progress.
     exact: the same operator on float64 vectors; used once, to measure the rounding error of matvec that the
     bounds have to allow for (the operator itself by default, which only shows errors that vary).
+    start: approximate eigenvectors as rows, of a nearby operator say; their sum is the first vector instead of
+    fresh(0). Exact rows take one product each, poor ones no more products than a random start.
     Gives all n pairs when n is less than what is asked, and fewer than asked when the budget is smaller.
     Raises `InputError` for a product that is not finite.
     """
-    start = fresh(0)
-    n = start.numel()
+    like = fresh(0)
+    n = like.numel()
     capacity = max(min(max_basis, 2 * n), smallest_basis(count, ends, n))
-    exact = exact or (lambda v: matvec(v.to(start.dtype)).double())
+    exact = exact or (lambda v: matvec(v.to(like.dtype)).double())
     total = _total(count, ends, n)
-    search = _Search(matvec, fresh, Basis(start, capacity), ends, total, tolerance, max_matvecs, exact)
-    return search.run(watch or (lambda matvecs, converged: None))
+    search = _Search(matvec, fresh, Basis(like, capacity), ends, total, tolerance, max_matvecs, exact)
+    return search.run(watch or (lambda matvecs, converged: None), start)
 
 
 def _total(count: int, ends: str, n: int) -> int:
@@ -112,8 +116,9 @@ class _Search:
     cut_short: bool = False
     """The budget ended before the second chain had said what it was asked."""
 
-    def run(self, watch: Callable[[int, int], object]) -> Eigenpairs:
-        self._inject()
+    def run(self, watch: Callable[[int, int], object], start: Tensor | None) -> Eigenpairs:
+        if start is None or not self.basis.inject(start.to(self.basis.rows).sum(0)):
+            self._inject()
         self._expand(self.basis.pending[0], self.total + 5)
         while True:
             self._look()
@@ -253,4 +258,5 @@ class _Search:
             complete=self.complete,
             matvecs=self.matvecs,
             restarts=self.restarts,
+            noise=float(self.noise),
         )  # fmt: skip

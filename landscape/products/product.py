@@ -14,8 +14,7 @@ from landscape.memory import available_bytes
 from landscape.products.engines import Compiler, Folded, best_step, differences, fold
 from landscape.products.layout import channels_last, channels_last_is_faster
 from landscape.products.terms import Terms
-
-ENGINES = ("auto", "folded", "compiled", "retained", "recompute", "differences")
+from landscape.spec import ENGINES
 
 _SHARE = 0.5
 """Of the memory available at the first product, engines that keep things keep no more than this."""
