@@ -13,6 +13,7 @@ from landscape.aliases import Matvec, Vector
 from landscape.errors import InputError
 from landscape.methods.restart import Eigenpairs, extreme_eigenpairs, smallest_basis
 from landscape.problem import Problem
+from landscape.products.product import Product
 from landscape.progressive import measure_pairs
 from landscape.results import HessianResult
 from landscape.spec import HessianSpec
@@ -56,7 +57,13 @@ def measure(
 
     if spec.progressive:
         done = measure_pairs(
-            problem, spec, w, _rows, lambda i: _start(spec.seed, i, w), lambda some: _exact(some, w, spec), watch
+            problem,
+            spec,
+            w,
+            _rows,
+            lambda i: _start(spec.seed, i, w),
+            lambda some, product: _exact(some, w, spec, product),
+            watch,
         )
         pairs, engine = done.pairs, done.engine
         how = {"work": done.work, "sample": done.sample, "coverage": done.coverage}
@@ -64,7 +71,7 @@ def measure(
         matvec = problem.operator(spec.operator, w, spec.seed)
         pairs = extreme_eigenpairs(
             matvec, lambda i: _start(spec.seed, i, w), spec.count, spec.ends,
-            spec.tolerance, spec.max_matvecs, _rows(spec, w), watch, _exact(problem, w, spec), start,
+            spec.tolerance, spec.max_matvecs, _rows(spec, w), watch, _exact(problem, w, spec, matvec), start,
         )  # fmt: skip
         engine, how = matvec.chosen, {}
     errors = _sampling_errors(problem, w, pairs, spec)
@@ -79,9 +86,26 @@ def measure(
     )  # fmt: skip
 
 
-def _exact(problem: Problem, w: Vector, spec: HessianSpec) -> Matvec:
-    """The product in float64, or as it is where the model or the device cannot do that."""
+def _exact(problem: Problem, w: Vector, spec: HessianSpec, matvec: Product) -> Matvec:
+    """The product in float64, to measure the error of `matvec`; as it is where model or device cannot do float64.
 
+    The error is measured on the first of the parts that `matvec` has recorded, Av + (B₆₄ − B)v with B the mean
+    over that part: errors of single examples average out over all, so that a part rather overstates them.
+    """
+
+    def product(v: Vector) -> Vector:
+        if matvec.part is None or spec.operator != "hessian":
+            return _in_float64(problem, w, spec)(v)
+        batch, run = matvec.part
+        some, single = problem.only([batch]), v.to(w.dtype)
+        if some.size == problem.size:
+            return _in_float64(problem, w, spec)(v)
+        return matvec(single).double() + _in_float64(some, w, spec)(v) - run(single).double() / some.size
+
+    return product
+
+
+def _in_float64(problem: Problem, w: Vector, spec: HessianSpec) -> Matvec:
     def product(v: Vector) -> Vector:
         try:
             return problem.double().operator(spec.operator, w.double(), spec.seed)(v)

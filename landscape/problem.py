@@ -68,9 +68,9 @@ class Problem:
     batch_norm: str = "running"
     engine: str = "auto"
     size: int = field(init=False)
+    rows: int = field(init=False)
     weights: Vector = field(init=False, repr=False)
     _shapes: dict[str, torch.Size] = field(init=False, repr=False)
-    _rows_in_all: int = field(init=False, repr=False)
     _output_bytes: int = field(init=False, repr=False)
     _kernels: str = field(init=False, repr=False)
     _compiler: Compiler = field(init=False, repr=False, default_factory=Compiler)
@@ -97,7 +97,7 @@ class Problem:
         weights = torch.cat([p.detach().reshape(-1) for p in free.values()]).clone()
         self._set(model=model, weights=weights, _shapes={k: p.shape for k, p in free.items()})
         size, rows = count_twice(self.batches, self._terms, self._pair)
-        self._set(size=size, _rows_in_all=rows)
+        self._set(size=size, rows=rows)
         self._probe_evaluation()
 
     def _set(self, **values: Any) -> None:
@@ -144,7 +144,8 @@ class Problem:
         Call it again at other weights for a new product; compiled code is shared between them.
         """
         divisible = self.batch_norm == "running"
-        terms = hessian_terms(self._total, self.has_batch_norm and divisible)
+        norms = any(isinstance(m, nn.LayerNorm | _BatchNorm) for m in self.model.modules())
+        terms = hessian_terms(self._total, norms)
         return Product(terms, lambda: self._parts(w), w, self.size, self.engine, divisible, self._compiler)
 
     def ggn(self, w: Vector) -> Product:
@@ -172,7 +173,7 @@ class Problem:
 
             return product
 
-        large = self._output_bytes * self._rows_in_all > OUTPUT_BYTES  # what a recording keeps are such outputs
+        large = self._output_bytes * self.rows > OUTPUT_BYTES  # what a recording keeps are such outputs
         engine = "recompute" if large and self.engine == "auto" else self.engine
         terms = Terms(at_batch, (at_batch,))
         return Product(terms, parts, w, self.size, engine, self.batch_norm == "running", self._compiler)
@@ -207,7 +208,7 @@ class Problem:
         group b, so quotients @ counts / N is the Rayleigh quotient of H. With batch_norm="batch" the groups
         are the batches themselves, because a part of a batch would be normalised differently.
         """
-        per_group = 0 if self.batch_norm == "batch" else max(1, self._rows_in_all // groups)
+        per_group = 0 if self.batch_norm == "batch" else max(1, self.rows // groups)
         counts: list[int] = []
         columns: list[Tensor] = []
         term, parts = (None, lambda: self.passes(w)) if operator == "hessian" else self.terms(operator, w, seed)
@@ -264,8 +265,7 @@ class Problem:
 
     def subset(self, rows: Tensor) -> "Problem":
         """The problem of some of its examples: f is their mean, and `rows` their numbers in order, ascending."""
-        twin, kept, before = copy.copy(self), [], 0
-        rows = rows.cpu()
+        kept, before, rows = [], 0, rows.cpu()
         for number, raw in enumerate(self.batches):
             batch = self._pair(raw, number)
             count = rows_of(batch[1])
@@ -274,8 +274,13 @@ class Problem:
             if len(mine):
                 kept.append(chosen_rows(batch, mine))
         largest = max(rows_of(batch[1]) for batch in kept)
-        together = [batch for batch, _ in joined(kept, largest)]
-        twin._set(batches=together, size=sum(map(self._terms, together)), _rows_in_all=len(rows))
+        return self.only([batch for batch, _ in joined(kept, largest)])
+
+    def only(self, batches: Sequence[Batch]) -> "Problem":
+        """The problem of these batches of its own."""
+        twin = copy.copy(self)
+        rows = sum(rows_of(batch[1]) for batch in batches)
+        twin._set(batches=list(batches), size=sum(map(self._terms, batches)), rows=rows)
         return twin
 
     def outputs_and_losses(self, w: Vector) -> Iterator[tuple[Tensor, Tensor]]:

@@ -13,11 +13,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from landscape import seeds
-from landscape.aliases import Vector
+from landscape.aliases import Matvec, Vector
 from landscape.errors import InputError
 from landscape.methods.refine import refine
 from landscape.methods.restart import Eigenpairs, extreme_eigenpairs
 from landscape.problem import Problem
+from landscape.products.product import Product
 from landscape.spec import HessianSpec
 
 _PROBES = 2
@@ -70,7 +71,7 @@ def measure_pairs(
     w: Vector,
     rows: Callable[[HessianSpec, Vector], int],
     fresh: Callable[[int], Vector],
-    exact: Callable[[Problem], Callable[[Tensor], Tensor]],
+    exact: Callable[[Problem, Product], Matvec],
     watch: Callable[[int, int], object],
 ) -> Progress:
     """Eigenpairs of all examples by way of a sample. Raises `InputError` where batches may not be divided.
@@ -89,9 +90,10 @@ def measure_pairs(
     concentrated = enough <= _LARGEST_SHARE * total
     size = min(total, max(enough if concentrated else round(_WITHOUT_CONCENTRATION * total), _FEWEST * spec.count // 4))
     sample = problem.subset(order[:size].sort().values)
+    product = sample.operator(spec.operator, w, spec.seed)
     found = extreme_eigenpairs(
-        sample.operator(spec.operator, w, spec.seed), fresh, spec.count, spec.ends, spec.tolerance / 2,
-        spec.max_matvecs, rows(spec, w), watch, exact(sample),
+        product, fresh, spec.count, spec.ends, spec.tolerance / 2,
+        spec.max_matvecs, rows(spec, w), watch, exact(sample, product),
     )  # fmt: skip
     matvec = problem.operator(spec.operator, w, spec.seed)
     before = found.matvecs

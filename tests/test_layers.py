@@ -47,8 +47,8 @@ ALLOWED: dict[str, set[str]] = {
     "track_resume": {"methods", "spec", "results"},
     "series": {"checkpoints", "reading", "problem", "spec", "series_order", "track"},
     "series_order": {"spec", "track_resume", "training"},
-    "progressive": {"problem", "methods", "seeds", "spec"},
-    "hessian": {"problem", "methods", "seeds", "spec", "results", "progressive"},
+    "progressive": {"problem", "products", "methods", "seeds", "spec"},
+    "hessian": {"problem", "methods", "seeds", "spec", "results", "products", "progressive"},
     "surface": {"problem", "methods", "results", "surface_geometry", "surface_resume"},
 }
 TORCH_FREE = {"errors", "fields", "spec", "spectrum", "files", "results"}

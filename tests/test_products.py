@@ -9,7 +9,7 @@ from landscape.errors import InputError
 from landscape.losses import loss_by_name
 from landscape.problem import Problem
 from landscape.products import product as products
-from landscape.products.algebra import MergedBatchNorm
+from landscape.products.algebra import MergedNorms
 from landscape.products.code import function
 from landscape.products.simplify import fuse, simplify
 from landscape.products.tape import RecordingError, record
@@ -310,6 +310,20 @@ def test_a_constant_that_changes_after_its_use_is_refused():
         record(product, torch.ones(3))
 
 
+def test_merged_layer_norm_is_the_same_function():
+    torch.manual_seed(0)
+    norm, first, second = nn.LayerNorm(5).double(), nn.Linear(5, 4).double(), nn.Linear(5, 3, bias=False).double()
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    x = torch.randn(2, 6, 5, dtype=torch.float64)
+    h = norm(x)
+    expected = first(h), second(h), h + x
+    with MergedNorms():
+        h = norm(x)
+        torch.testing.assert_close((first(h), second(h), h + x), expected)
+        torch.testing.assert_close(F.layer_norm(x, (6, 5)), nn.LayerNorm((6, 5), elementwise_affine=False)(x))
+
+
 def test_merged_batch_norm_is_the_same_function_and_leaves_others_alone():
     torch.manual_seed(0)
     norm, conv = nn.BatchNorm2d(4).eval().double(), nn.Conv2d(2, 4, 3).double()
@@ -318,7 +332,7 @@ def test_merged_batch_norm_is_the_same_function_and_leaves_others_alone():
     x = torch.randn(3, 2, 7, 7, dtype=torch.float64)
     h = conv(x)
     expected = norm(h) + h
-    with MergedBatchNorm():
+    with MergedNorms():
         h = conv(x)
         torch.testing.assert_close(norm(h) + h, expected)
         torch.testing.assert_close(

@@ -6,16 +6,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils._pytree import tree_leaves, tree_map
 
 from landscape.products.tape import Slot, Tape
+from landscape.products.trees import leaves, mapped
 
 
 def function(tape: Tape) -> Callable[[Tensor], Tensor]:
     """The tape as a Python function of v that frees every tensor after its last use."""
     last = {tape.result.number: len(tape.steps)}
     for i, step in enumerate(tape.steps):
-        for slot in (*step.inputs(), *(o for o in step.outputs if o)):
+        for slot in (*step.inputs, *(o for o in step.outputs if o)):
             last[slot.number] = max(last.get(slot.number, -1), i)
     values: dict[str, Any] = {}
     lines = [f"def run(t{tape.argument.number}):"]
@@ -23,7 +23,7 @@ def function(tape: Tape) -> Callable[[Tensor], Tensor]:
         call = _call(step.function, step.args, step.kwargs, values)
         targets = [f"t{o.number}" if o else "_" for o in step.outputs]
         lines.append(f"    {targets[0] if step.single else ', '.join(targets) + ','} = {call}")
-        over = {s.number for s in (*step.inputs(), *(o for o in step.outputs if o)) if last[s.number] == i}
+        over = {s.number for s in (*step.inputs, *(o for o in step.outputs if o)) if last[s.number] == i}
         over.discard(tape.argument.number)
         if over:
             lines.append(f"    del {', '.join(f't{number}' for number in sorted(over))}")
@@ -66,7 +66,7 @@ def graph(tape: Tape) -> tuple[fx.GraphModule, list[Tensor]]:
         return constants[id(x)][0] if isinstance(x, Tensor) else x
 
     for step in tape.steps:
-        made = g.call_function(step.function, tree_map(node, step.args), tree_map(node, step.kwargs))
+        made = g.call_function(step.function, mapped(node, step.args), mapped(node, step.kwargs))
         for i, out in enumerate(step.outputs):
             if out is not None:
                 nodes[out.number] = made if step.single else g.call_function(operator.getitem, (made, i))
@@ -75,7 +75,7 @@ def graph(tape: Tape) -> tuple[fx.GraphModule, list[Tensor]]:
 
 
 def _tensors(tree: Any) -> list[Tensor]:
-    return [x for x in tree_leaves(tree) if isinstance(x, Tensor)]
+    return [x for x in leaves(tree) if isinstance(x, Tensor)]
 
 
 def constant_bytes(tape: Tape) -> int:

@@ -48,6 +48,8 @@ class Product:
     kept_bytes: int = 0
     error: float | None = None
     """Relative error of one batch's product by differences, measured at the first call; None for exact engines."""
+    part: tuple[Batch, Matvec] | None = None
+    """The first batch that was recorded, and what gives its product (a sum over the batch); None before or without."""
     _ready: list[Matvec] | None = None
     """What is kept for the first batches, in order."""
     _rest: int = 0
@@ -131,6 +133,8 @@ class Product:
                 total += self._plain(batch, v)
                 continue
             self._skip += parts
+            if len(folded) == 1 and self.part is None:
+                self.part = batch, folded[0]
             for part in folded:
                 total += part.first
                 del part.first

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
 
 from landscape.products.tape import Slot, Step, Tape
+from landscape.products.trees import leaves, mapped
 
 aten = torch.ops.aten
 
@@ -35,7 +35,7 @@ def _touched(tape: Tape) -> set[int]:
 
 
 def _swap(tree: Any, names: dict[int, Any]) -> Any:
-    return tree_map(lambda x: names.get(x.number, x) if isinstance(x, Slot) else x, tree)
+    return mapped(lambda x: names.get(x.number, x) if isinstance(x, Slot) else x, tree) if names else tree
 
 
 def _with(tape: Tape, steps: Sequence[Step], names: dict[int, Any]) -> Tape:
@@ -53,7 +53,7 @@ def _without_copies(tape: Tape) -> Tape:
         args, kwargs = _swap(step.args, names), _swap(step.kwargs, names)
         step = replace(step, args=args, kwargs=kwargs)
         free = not step.mutates and not any(o and o.storage in touched for o in step.outputs)
-        free = free and not any(slot.storage in touched for slot in step.inputs())
+        free = free and not any(slot.storage in touched for slot in step.inputs)
         if free and step.single:
             equal = _equal(step, tape.zeros)
             if equal is not None:
@@ -98,12 +98,12 @@ def _alike(a: Slot, b: Slot) -> bool:
 
 
 def _key(step: Step) -> tuple[Any, ...]:
-    leaves = tuple(
+    found = tuple(
         ("slot", x.number) if isinstance(x, Slot) else ("tensor", id(x)) if isinstance(x, Tensor) else (type(x), x)
-        for x in tree_leaves((step.args, sorted(step.kwargs.items())))
+        for x in leaves((step.args, sorted(step.kwargs.items())))
     )
     shape = tuple(len(a) if isinstance(a, list | tuple) else -1 for a in step.args)
-    return step.function, leaves, shape
+    return step.function, found, shape
 
 
 def _needed(tape: Tape) -> Tape:
@@ -114,7 +114,7 @@ def _needed(tape: Tape) -> Tape:
         writes = any(storage in memory for storage in step.mutates)
         if writes or any(o and o.number in wanted for o in step.outputs):
             kept.append(step)
-            for slot in step.inputs():
+            for slot in step.inputs:
                 wanted.add(slot.number)
                 if slot.storage in touched:
                     memory.add(slot.storage)
@@ -144,7 +144,7 @@ def _rewritten(tape: Tape) -> Tape:
 def _uses(tape: Tape) -> dict[int, int]:
     count: dict[int, int] = {tape.result.number: 1}
     for step in tape.steps:
-        for slot in step.inputs():
+        for slot in step.inputs:
             count[slot.number] = count.get(slot.number, 0) + 1
     return count
 
@@ -165,7 +165,7 @@ def _merged_sums(tape: Tape) -> Tape:
             fused = _fused(source, other, step)
             if fused is None or (isinstance(other, Slot) and other.storage in touched):
                 continue
-            if any(slot.storage in touched for slot in source.inputs()):
+            if any(slot.storage in touched for slot in source.inputs):
                 continue
             steps[j], steps[i] = None, fused
             made[step.outputs[0].number] = (i, fused)  # type: ignore[union-attr]
@@ -198,7 +198,7 @@ def _in_place(tape: Tape) -> Tape:
     """Write a result over its first operand when nothing needs that operand any more: fresh memory is slow."""
     last: dict[int, int] = {tape.argument.storage: len(tape.steps), tape.result.storage: len(tape.steps)}
     for i, step in enumerate(tape.steps):
-        for slot in step.inputs():
+        for slot in step.inputs:
             last[slot.storage] = max(last.get(slot.storage, -1), i)
     touched, names = _touched(tape), {}
     owner: dict[int, int] = {}
@@ -215,7 +215,7 @@ def _in_place(tape: Tape) -> Tape:
             if step.function in (aten.add.Tensor, aten.mul.Tensor) and not step.kwargs and not _free(args[0], out):
                 args = (args[1], args[0], *args[2:])
             first = args[0]
-            others = [x for x in tree_leaves(args[1:]) if isinstance(x, Slot)]
+            others = [x for x in leaves(args[1:]) if isinstance(x, Slot)]
             if (
                 isinstance(first, Slot)
                 and _free(first, out)

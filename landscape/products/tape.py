@@ -8,15 +8,17 @@ This is partial evaluation ("folding") of the product at fixed weights and data.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from landscape.aliases import Vector
+from landscape.products.trees import leaves as leaves_of
+from landscape.products.trees import mapped
 
 aten = torch.ops.aten
 
@@ -58,8 +60,10 @@ class Step:
     mutates: tuple[int, ...] = ()
     """Storages that the step writes into."""
 
+    @cached_property
     def inputs(self) -> list[Slot]:
-        return [leaf for leaf in tree_leaves((self.args, self.kwargs)) if isinstance(leaf, Slot)]
+        """The slots among the arguments."""
+        return [leaf for leaf in leaves_of((self.args, self.kwargs)) if isinstance(leaf, Slot)]
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,11 @@ _VALUE_FREE = {
     aten.zeros_like.default, aten.ones_like.default, aten.empty_like.default, aten.full_like.default,
     aten.new_zeros.default, aten.new_ones.default, aten.new_empty.default, aten.new_full.default,
     aten.new_empty_strided.default, aten._new_zeros_with_same_feature_meta.default,
-    aten.is_same_size.default, aten._has_same_storage_numel.default,
 }  # fmt: skip
 """Operations that look at the shape of their argument, not at its values."""
+
+_QUESTIONS = {aten.is_same_size.default, aten._has_same_storage_numel.default}
+"""Asked of shapes by forward mode, a thousand times in a large model; their answers are not tensors."""
 
 _ZEROS = {
     aten.zeros_like.default, aten.new_zeros.default, aten._new_zeros_with_same_feature_meta.default,
@@ -112,13 +118,15 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        if func in _QUESTIONS:
+            return func(*args, **kwargs)
+        leaves = [leaf for leaf in leaves_of((args, kwargs)) if isinstance(leaf, Tensor)]
         for leaf in leaves:
             if type(leaf) not in _PLAIN:
                 raise RecordingError(f"a tensor of type {type(leaf).__name__}")
         if any(leaf._is_zerotensor() for leaf in leaves):  # forward mode's zeros without memory: not all kernels
-            args, kwargs = tree_map(self._with_memory, (args, kwargs))  # can be handed one from in here
-            leaves = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+            args, kwargs = mapped(self._with_memory, (tuple(args), kwargs))  # can be handed one from in here
+            leaves = [leaf for leaf in leaves_of((args, kwargs)) if isinstance(leaf, Tensor)]
         dependent = any(self._depends(leaf) for leaf in leaves)
         if dependent and func is aten._local_scalar_dense.default:
             raise RecordingError("a decision that depends on the vector")
@@ -136,18 +144,18 @@ class Recorder(TorchDispatchMode):
             return out
         for tensor in written:
             self._restore(tensor)
-        storages = {leaf.untyped_storage()._cdata: self._place(leaf) for leaf in leaves}
         swap = {id(leaf): place for leaf in leaves if (place := self._place(leaf)) is not None}
+        storages = {leaf.untyped_storage()._cdata: swap.get(id(leaf)) for leaf in leaves}
         for leaf in leaves:
             if id(leaf) not in swap:
                 self._captured.append((leaf, leaf._version))
-        recorded = tree_map(lambda x: swap.get(id(x), x) if isinstance(x, Tensor) else x, (args, kwargs))
+        recorded = mapped(lambda x: swap.get(id(x), x), (tuple(args), kwargs))
         out = func(*args, **kwargs)
         results = [out] if isinstance(out, Tensor) else list(out) if isinstance(out, tuple | list) else None
         if results is None:
             raise RecordingError(f"{func} gives a {type(out).__name__}")
         outputs = tuple(self._output(r, storages) if isinstance(r, Tensor) else None for r in results)
-        mutates = tuple(place.storage for t in written if (place := self._place(t)) is not None)
+        mutates = tuple(swap[id(t)].storage for t in written if id(t) in swap)
         self.steps.append(Step(func, recorded[0], recorded[1], outputs, isinstance(out, Tensor), mutates))
         return out
 
@@ -210,6 +218,8 @@ class Recorder(TorchDispatchMode):
     # -- zeros -------------------------------------------------------------------------------------
 
     def _forget_zeros(self, written: list[Tensor]) -> None:
+        if not written or not self._zeros:
+            return
         memory = {tensor.untyped_storage()._cdata for tensor in written}
         for key in [k for k, zero in self._zeros.items() if zero.untyped_storage()._cdata in memory]:
             del self._zeros[key]

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.func import grad, jvp
 
 from landscape.aliases import Batch, Matvec, Vector
-from landscape.products.algebra import MergedBatchNorm
+from landscape.products.algebra import MergedNorms
 
 Total = Callable[[Vector, Batch], Tensor]
 """(w, batch) ↦ the loss summed over the batch, a scalar."""
@@ -34,7 +34,7 @@ class Terms:
 def hessian_terms(total: Total, mergeable: bool = False) -> Terms:
     """The Hessian of `total`: double backward, forward over reverse, and the gradient itself.
 
-    mergeable: whether the model has batch norms with fixed statistics (`algebra.MergedBatchNorm`).
+    mergeable: whether the model has normalisations to merge (`algebra.MergedNorms`).
     """
 
     def gradient(w: Vector, batch: Batch, graph: bool = False) -> tuple[Vector, Vector]:
@@ -60,7 +60,7 @@ def hessian_terms(total: Total, mergeable: bool = False) -> Terms:
 
     def merged(w: Vector, batch: Batch) -> Matvec:
         def rewritten(x: Vector) -> Tensor:
-            with MergedBatchNorm():
+            with MergedNorms():
                 return total(x, batch)
 
         return lambda v: jvp(grad(rewritten), (w.detach(),), (v,))[1]
