@@ -67,7 +67,7 @@ def _eigenvalues(axes: Axes, result: TrackResult, scale: str) -> list[tuple[Line
         (result.sam_edges, _SAM_LINE, "edge of SAM at ‖∇f‖"),
     ):
         if np.isfinite(edges).any():
-            axes.plot(t, edges, linestyle=line, **_EDGE)
+            axes.plot(t, edges, linestyle=line, zorder=3.5, **_EDGE)
             label += " (above the frame)" if np.nanmin(edges) > high else ""
             entries.append((Line2D([], [], linestyle=line, **_EDGE), label))
     scale_axis(axes.yaxis, bottom, high, chosen, threshold)

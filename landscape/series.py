@@ -77,7 +77,21 @@ def open_series(
         for m, taken in zip(members, rates, strict=True)
     )
     start = _initial(opened, members, initial)
-    return Series(opened, snapshots, start, tuple(n for n in (note, *opened.notes) if n))
+    return Series(opened, snapshots, start, tuple(n for n in (note, *opened.notes, *_trained_on(opened)) if n))
+
+
+def _trained_on(opened: Opened) -> list[str]:
+    """Notes on what makes the steps of a run other than those of gradient descent on the loss measured here."""
+    recipe, notes = opened.weights.record.get("train") or {}, []
+    smoothing = recipe.get("label_smoothing", 0.0)
+    if smoothing != opened.spec.label_smoothing:
+        notes.append(
+            f"the run descended on the loss with label smoothing {smoothing:g}, and the one measured has "
+            f"{opened.spec.label_smoothing:g}: --label-smoothing {smoothing:g} gives the run's"
+        )
+    if recipe.get("clip_norm") is not None:
+        notes.append(f"steps whose gradient was clipped to {recipe['clip_norm']:g} were shorter than the edges assume")
+    return notes
 
 
 # -- the files -----------------------------------------------------------------------------------------

@@ -2,6 +2,10 @@
 
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -220,6 +224,44 @@ def test_a_killed_series_ends_with_the_same_numbers(tmp_path):
     assert asked == []
 
 
+_CHILD = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+import test_track
+test_track.torch.set_num_threads(1)
+problem, _, weights = test_track.quadratic()
+def die(done, total, note):
+    if done == int(sys.argv[3]) and note.endswith("converged"):
+        os.kill(os.getpid(), signal.SIGKILL)
+test_track.measure(problem, test_track.TrackSpec(count=2), test_track.snapshots_of(problem, weights),
+                   partial=sys.argv[2], progress=die)
+"""
+
+
+def test_a_process_killed_amid_a_checkpoint_has_kept_those_before(tmp_path):
+    command = [sys.executable, "-c", _CHILD, str(Path(__file__).parent), str(tmp_path / "t"), "3"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
+    left = load(tmp_path / "t")
+    assert isinstance(left, TrackResult)
+    assert left.done.tolist() == [True, True, True, False, False]
+    problem, _, weights = quadratic()
+    snapshots = snapshots_of(problem, weights)
+    whole = measure(problem, TrackSpec(count=2), snapshots)
+    same(measure(problem, TrackSpec(count=2), snapshots, partial=tmp_path / "t"), whole)
+
+
+def test_a_warm_start_finds_the_same_eigenvalues_with_fewer_products():
+    problem, _ = prescribed(20 * 0.8 ** np.arange(60))
+    w = torch.ones(60, dtype=torch.float64)
+    snapshots = snapshots_of(problem, [w] * 4)
+    warm, cold = (measure(problem, TrackSpec(count=3, tolerance=1e-8, warm=on), snapshots) for on in (True, False))
+    np.testing.assert_allclose(warm.eigenvalues, np.tile([20, 16, 12.8], (4, 1)), rtol=1e-8)
+    np.testing.assert_allclose(warm.eigenvalues, cold.eigenvalues, rtol=1e-8)
+    assert warm.matvecs[0] == cold.matvecs[0]
+    assert (warm.matvecs[1:] < cold.matvecs[1:]).all()
+
+
 def test_a_series_may_grow_and_its_fit_may_change_without_measuring_again(tmp_path):
     problem, _, weights = quadratic()
     snapshots, path = snapshots_of(problem, weights), tmp_path / "t"
@@ -435,6 +477,14 @@ def test_bad_input_is_one_line(folder, words, says):
         torch.save(dict(open_series([folder / "run"]).snapshots[1].state()), name)
     places = {name: folder / name for name in ("run", "other", "longer")}
     assert says in refused(*(w.format(**places) if isinstance(w, str) else w for w in words))
+
+
+def test_what_the_edges_leave_out_is_noted(folder):
+    run("train", "clipped", "--model", "mlp", "--model-arg", "widths=4", "--epochs", 1, "--clip-norm", 0.5,
+        "--label-smoothing", 0.1)  # fmt: skip
+    shown = run("track", "clipped", "--count", 1).stderr
+    assert "--label-smoothing 0.1 gives the run's" in shown
+    assert "clipped to 0.5" in shown
 
 
 def test_adam_has_no_edge_and_no_readable_file_is_refused(folder):
