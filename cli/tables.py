@@ -224,7 +224,9 @@ def _track_notes(result: TrackResult) -> list[str]:
     sam = np.isfinite(result.sam_edges).any()
     if np.isfinite(result.edges).any():
         edge = "SAM's edge of stability at ‖∇f‖, for the base edge" if sam else "edge of stability"
-        lines.append(f"edge: {edge} {result.edge_formula}, of full-batch steps; λ1 of small batches stays below it.")
+        lines.append(
+            f"edge: {edge} {result.edge_formula}, of full-batch steps; with small batches λ1 usually stays below it."
+        )
     else:
         lines.append(f"No edge of stability: {result.edge_formula}.")
     if np.isfinite(result.fit_r2):
