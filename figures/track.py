@@ -121,7 +121,7 @@ def _losses(axes: Axes, result: TrackResult) -> None:
     finite = result.losses[np.isfinite(result.losses)]
     scale = "log" if (finite > 0).all() and finite.max() > 5 * finite.min() else "linear"
     bottom, high, _ = limits(finite, scale)
-    scale_axis(axes.yaxis, bottom, high, scale, most=3)
+    scale_axis(axes.yaxis, bottom, high, scale, most=5)
     axes.set(xlabel=name, ylabel="loss")
     scale_axis(axes.xaxis, t.min(), t.max() if t.max() > t.min() else t.min() + 1, "linear")
     axes.grid(axis="y")

@@ -250,6 +250,10 @@ CASES = {
     "density-of-zero": ([ZERO], {}),
     "track": ([track()], {}),
     "track-single-column": ([track(broken=True)], {"width": "single"}),
+    **{
+        f"track-loss-to-{low:g}": ([dataclasses.replace(track(), losses=np.geomspace(0.15, low, 12))], {"width": width})
+        for low, width in ((0.1, "double"), (0.0037, "double"), (0.02, "single"), (1e-4, "double"), (1e-9, "single"))
+    },
     "track-long": ([track(400, 7, every=7.0)], {"scale": "log"}),
     "track-of-two-without-edges": (
         [dataclasses.replace(track(2, 1, rho=0.0), fit_r2=np.nan, origin="the checkpoint a")],
