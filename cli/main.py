@@ -17,10 +17,11 @@ from landscape.spec import (
     SharpnessSpec,
     SourceSpec,
     TraceSpec,
+    TrackSpec,
     TrainSpec,
 )
 
-from .options import OneLineGroup, pairs, result_options, spec_options
+from .options import OneLineGroup, numbers, pairs, result_options, spec_options
 
 # Read when torch starts. On shared or virtual cores, OpenMP threads that spin while they wait made a small
 # convolutional network 8 times slower; threads that sleep cost nothing measurable elsewhere.
@@ -157,6 +158,33 @@ def compare(
     from .actions import compare_all
 
     compare_all(checkpoints, problem, spec, keskar, saving)
+
+
+@landscape.command()
+@click.argument("checkpoints", nargs=-1, required=True, metavar="RUN_FOLDER | CHECKPOINT...")
+@click.option(
+    "--steps", callback=numbers, metavar="N,N,...",
+    help="Steps of the checkpoints, in their order (default: as recorded, or the numbers in the names).",
+)  # fmt: skip
+@click.option("--initial", type=click.Path(), help="Checkpoint of w_0 (default: the run's; otherwise the first).")
+@result_options
+@spec_options(problem=ProblemSpec, spec=TrackSpec)
+def track(
+    checkpoints: tuple[str, ...],
+    steps: tuple[float, ...] | None,
+    initial: str | None,
+    problem: ProblemSpec,
+    spec: TrackSpec,
+    **saving: Any,
+) -> None:
+    """Largest eigenvalues, loss and ‖w − w_0‖ at all checkpoints of one training, with the edge of stability.
+
+    A run folder is all its checkpoints (keep more with `landscape train --save-every 1`); a pattern in quotes is all
+    files that match. An interrupted series resumes with the same command.
+    """
+    from .track import track_series
+
+    track_series(checkpoints, steps, initial, problem, spec, saving)
 
 
 @landscape.command()

@@ -102,6 +102,16 @@ def pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...
     return tuple((k, v) for k, _, v in (value.partition("=") for value in values))
 
 
+def numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    """Click callback: numbers between commas."""
+    if value is None:
+        return None
+    try:
+        return tuple(float(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a list of numbers such as 0,100,200", ctx, parameter) from None
+
+
 def result_options(command: Callable) -> Callable:
     """`--output`, `--overwrite` and `--json`, which every measuring command has."""
     command = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")(

@@ -17,6 +17,7 @@ from landscape.results import (
     SharpnessResult,
     SurfaceResult,
     TraceResult,
+    TrackResult,
 )
 
 if TYPE_CHECKING:
@@ -190,6 +191,55 @@ def _group_cell(values: np.ndarray, errors: np.ndarray) -> str:
     return with_error(float(values.mean()), float(values.std(ddof=1)))
 
 
+def _track(result: TrackResult) -> "Table":
+    """A row for each checkpoint done; its edge is SAM's where ρ > 0."""
+    edges = np.where(np.isfinite(result.sam_edges), result.sam_edges, result.edges)
+    name, places = result.axis
+    columns = {
+        name: [number(v, 7) for v in places],
+        **{f"λ{k + 1}": _starred(column, sure) for k, (column, sure) in enumerate(_columns(result))},
+        "edge": [number(v) for v in edges],
+        "trace": [with_error(v, e) for v, e in zip(result.traces, result.trace_errors, strict=True)],
+        "loss": [number(v) for v in result.losses], "accuracy": [number(100 * v) for v in result.accuracies],
+        "‖w−w₀‖": [number(v) for v in result.distances],
+        "products": [str(v) for v in result.matvecs + result.trace_matvecs],
+    }  # fmt: skip
+    shown = {name: cells for name, cells in columns.items() if any(cell != "–" for cell in cells)}
+    rows = [tuple(cells[i] for cells in shown.values()) for i in np.flatnonzero(result.done)]
+    title = f"{len(rows)} of {len(result.labels)} checkpoints"
+    state = "" if result.complete else " (INCOMPLETE: run the same command again to resume)"
+    return _grid(title + state, tuple(shown), rows)
+
+
+def _columns(result: TrackResult) -> list[tuple[np.ndarray, np.ndarray]]:
+    return list(zip(result.eigenvalues.T, result.converged.T, strict=True))
+
+
+def _starred(values: np.ndarray, sure: np.ndarray) -> list[str]:
+    return [number(v) + ("" if ok or v != v else "*") for v, ok in zip(values, sure, strict=True)]
+
+
+def _track_notes(result: TrackResult) -> list[str]:
+    lines = [f"{result.labels[i]}: {trouble}" for i, trouble in enumerate(result.troubles) if trouble]
+    sam = np.isfinite(result.sam_edges).any()
+    if np.isfinite(result.edges).any():
+        edge = "SAM's edge of stability at ‖∇f‖, for the base edge" if sam else "edge of stability"
+        lines.append(
+            f"edge: {edge} {result.edge_formula}, of full-batch steps; with small batches λ1 usually stays below it."
+        )
+    else:
+        lines.append(f"No edge of stability: {result.edge_formula}.")
+    if np.isfinite(result.fit_r2):
+        (a, b), (low, high) = result.fit, result.fit_range
+        lines.append(
+            f"‖w−w₀‖ ≈ {a:.4g} {'−' if b < 0 else '+'} {abs(b):.4g}·ln t, R² = {result.fit_r2:.4f} over "
+            f"{result.fit_points} checkpoints, {result.axis[0]} {low:g} to {high:g}; w₀: {result.origin}."
+        )
+    if not result.converged[[not trouble for trouble in result.troubles] & result.done].all():
+        lines.append("* not converged: raise --max-matvecs or --tolerance, or use --dtype float64.")
+    return lines
+
+
 _TABLES = {
     HessianResult: _hessian,
     DensityResult: _density,
@@ -197,6 +247,7 @@ _TABLES = {
     SharpnessResult: _sharpness,
     SurfaceResult: _surface,
     ComparisonResult: _comparison,
+    TrackResult: _track,
 }
 
 
@@ -245,6 +296,8 @@ def _notes(result: Result) -> list[str]:
             f"{share} of the trace lies in a Krylov space of {result.deflated} dimensions and is exact; "
             f"{len(result.samples)} probes estimate the rest."
         )
+    if isinstance(result, TrackResult):
+        lines += _track_notes(result)
     return lines
 
 

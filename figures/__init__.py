@@ -22,10 +22,11 @@ from landscape.results import (
     SharpnessResult,
     SurfaceResult,
     TraceResult,
+    TrackResult,
 )
 from landscape.spec import LineSpec, PlaneSpec
 
-from . import comparison, density, eigenvalues, parametric, plane, sharpness_bars, surface_pair, trace
+from . import comparison, density, eigenvalues, parametric, plane, sharpness_bars, surface_pair, trace, track
 from .groups import EIGENVALUES, SHARPNESS, chosen_columns
 from .save import save_figure
 from .style import style
@@ -41,6 +42,7 @@ RECIPES: dict[str, Callable[..., Figure]] = {
     "comparison": comparison.draw,
     "trace": trace.draw,
     "density": density.draw,
+    "track": track.draw,
 }
 """Recipe name -> function of a list of results and keyword options."""
 
@@ -75,6 +77,8 @@ def recipe_for(results: Sequence[Result]) -> str:
         return "density"
     if kinds == {TraceResult}:
         return "trace"
+    if kinds == {TrackResult} and len(results) == 1:
+        return "track"
     if isinstance(first, ComparisonResult) and len(results) == 1:
         if chosen_columns(first, SHARPNESS):
             return "sharpness_bars"

@@ -9,6 +9,7 @@ What can be asked (`landscape.spec`), of what (`Problem`, `open_checkpoint`), wh
     sharpness   Keskar's ε-sharpness, full space and random subspace
     surface     the loss along lines, arcs and planes
     compare     several checkpoints in one table
+    track       the checkpoints of one training: eigenvalues, edge of stability, distance from the start
     train       the trainer: SAM as a switch on any optimiser
 
 Every measurement module has `measure(problem, spec) -> result`. Attributes load on first use, so that
@@ -19,7 +20,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from landscape import compare, density, hessian, sharpness, surface, trace
+    from landscape import compare, density, hessian, sharpness, surface, trace, track
     from landscape.checkpoints import open_checkpoint
     from landscape.problem import Problem
     from landscape.results import load, save
@@ -36,6 +37,7 @@ __all__ = [
     "sharpness",
     "surface",
     "trace",
+    "track",
     "train",
 ]
 __version__ = "0.2.0"

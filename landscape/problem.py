@@ -245,6 +245,24 @@ class Problem:
         twin._set(model=model, weights=weights, _shapes={name: self._shapes[name] for name in names})
         return twin
 
+    def with_state(self, state: Mapping[str, Tensor]) -> "Problem":
+        """The same problem at another checkpoint of its network; state: that model's whole `state_dict()`.
+
+        Weights, fixed parameters and buffers (batch-norm statistics) are the checkpoint's. Data, loss and policy
+        stay as they are and are not checked again. Raises `InputError` when names or shapes differ.
+        """
+        twin, model = copy.copy(self), copy.deepcopy(self.model)
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as error:
+            raise InputError(
+                f"the state is not of this problem's model: {' '.join(str(error).split())[:300]}"
+            ) from None
+        parameters = dict(model.named_parameters())
+        weights = torch.cat([parameters[name].detach().reshape(-1) for name in self._shapes])
+        twin._set(model=model, weights=weights)
+        return twin
+
     def subset(self, rows: Tensor) -> "Problem":
         """The problem of some of its examples: f is their mean, and `rows` their numbers in order, ascending."""
         kept, before, rows = [], 0, rows.cpu()

@@ -12,14 +12,23 @@ import numpy as np
 from landscape.errors import InputError
 from landscape.fields import Spec
 from landscape.files import read_bytes, seal, unseal, write_atomically
-from landscape.spec import DensitySpec, HessianSpec, LineSpec, PlaneSpec, RandomPlaneSpec, SharpnessSpec, TraceSpec
+from landscape.spec import (
+    DensitySpec,
+    HessianSpec,
+    LineSpec,
+    PlaneSpec,
+    RandomPlaneSpec,
+    SharpnessSpec,
+    TraceSpec,
+    TrackSpec,
+)
 from landscape.spectrum import Spectrum
 
 FORMAT = 1
 _KINDS: dict[str, type["Result"]] = {}
 _SPECS: dict[str, type[Spec]] = {
     cls.__name__: cls
-    for cls in (DensitySpec, HessianSpec, LineSpec, PlaneSpec, RandomPlaneSpec, SharpnessSpec, TraceSpec)
+    for cls in (DensitySpec, HessianSpec, LineSpec, PlaneSpec, RandomPlaneSpec, SharpnessSpec, TraceSpec, TrackSpec)
 }
 
 
@@ -242,6 +251,64 @@ class ComparisonResult(Result):
     def groups(self) -> dict[str, np.ndarray]:
         """Row indices by label, in order of first appearance."""
         return {k: np.array([i for i, v in enumerate(self.labels) if v == k]) for k in dict.fromkeys(self.labels)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackResult(Result):
+    """Checkpoints of one training in the order of their steps: arrays have an axis (T,), `eigenvalues` etc. (T, k).
+
+    steps, epochs: NaN where unknown. eigenvalues: λ₁ ≥ … ≥ λₖ; residuals ‖Hv − λv‖₂ and converged as in
+    `HessianResult`. traces, trace_errors: NaN when not asked for. losses, accuracies: at the weights, on the split
+    asked for. gradient_norms: ‖∇f‖₂ there. distances: ‖w_t − w_0‖₂, w_0 being what `origin` says.
+    learning_rates, rhos: η of the step that led to the checkpoint (at step 0, of the first) and SAM's ρ; NaN where
+    unknown. edges: the λ₁ above which gradient descent with that step diverges on the quadratic, and sam_edges the
+    same for SAM (see `methods.stability`); NaN where unknown or, for SAM, where ρ = 0. edge_formula: in words.
+    fit: (a, b) of ‖w_t − w_0‖ ≈ a + b·ln t over the fit_points checkpoints with t in fit_range, and fit_r2, its R².
+    matvecs: products for the eigenvalues, and trace_matvecs for the trace. durations: seconds of each checkpoint.
+    done: measured; troubles: why a checkpoint has no numbers, "" otherwise. digests: SHA-256 of the checkpoints.
+    vectors: (k, n) eigenvectors of the last one done while the series is incomplete, from which it goes on.
+    """
+
+    kind: ClassVar[str] = "track"
+    spec: TrackSpec
+    labels: tuple[str, ...]
+    digests: tuple[str, ...]
+    steps: np.ndarray
+    epochs: np.ndarray
+    eigenvalues: np.ndarray
+    residuals: np.ndarray
+    converged: np.ndarray
+    traces: np.ndarray
+    trace_errors: np.ndarray
+    losses: np.ndarray
+    accuracies: np.ndarray
+    gradient_norms: np.ndarray
+    distances: np.ndarray
+    learning_rates: np.ndarray
+    rhos: np.ndarray
+    edges: np.ndarray
+    sam_edges: np.ndarray
+    matvecs: np.ndarray
+    trace_matvecs: np.ndarray
+    durations: np.ndarray
+    done: np.ndarray
+    troubles: tuple[str, ...]
+    origin: str
+    edge_formula: str
+    fit: tuple[float, float]
+    fit_r2: float
+    fit_range: tuple[float, float]
+    fit_points: int
+    vectors: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.done.all())
+
+    @property
+    def axis(self) -> tuple[str, np.ndarray]:
+        """What the checkpoints are placed by: ("step", steps), or ("epoch", epochs) where steps are unknown."""
+        return ("step", self.steps) if np.isfinite(self.steps).all() else ("epoch", self.epochs)
 
 
 def save(result: Result, path: str | os.PathLike[str], **provenance: Any) -> None:

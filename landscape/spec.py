@@ -181,6 +181,35 @@ class CompareSpec(Spec):
 
 
 @dataclass(frozen=True)
+class TrackSpec(Spec):
+    """What is measured at each checkpoint of a run, and how its optimiser stepped."""
+
+    operator: str = option("hessian", "matrix: Hessian, Gauss-Newton, Fisher with the data's or with sampled targets",
+                           choices=("hessian", "ggn", "fisher-empirical", "fisher-sampled"))  # fmt: skip
+    count: int = option(3, "largest eigenvalues at each checkpoint", minimum=1, flag="--count")
+    tolerance: float = option(1e-3, "stop when every ‖Hv − λv‖ ≤ tolerance·max|λ|", above=0, below=1)
+    max_matvecs: int = option(2000, "budget of Hessian-vector products at each checkpoint", minimum=1)
+    basis_gib: float = option(4.0, "memory for the Krylov basis in GiB; restarts when it is full", above=0)
+    warm: bool = option(True, "start from the eigenvectors of the checkpoint before")
+    trace: bool = option(False, "the trace of the Hessian, too")
+    trace_tolerance: float = option(0.05, "standard error of each trace ≤ tolerance·|trace|", above=0)
+    learning_rate: float | None = option(None, "learning rate η that the edges are of; default: the one in force at "
+                                         "each checkpoint, as the run recorded it", above=0, flag="--lr")  # fmt: skip
+    momentum: float | None = option(None, "momentum β of SGD; default: the run's, 0 for other checkpoints",
+                                    minimum=0, below=1)  # fmt: skip
+    rho: float | None = option(None, "SAM's radius ρ; default: the run's, 0 for other checkpoints", minimum=0)
+    fit_from: float | None = option(None, "first step t of the fit ‖w − w₀‖ ≈ a + b·log t; default: the first above 0",
+                                    above=0)  # fmt: skip
+    fit_until: float | None = option(None, "last step t of the fit; default: the last", above=0)
+    seed: int = option(0, "seed of start vectors, probes and sampled targets", minimum=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fit_from is not None and self.fit_until is not None and not self.fit_until > self.fit_from:
+            raise illegal("fit_until", self.fit_until, f"above fit_from = {self.fit_from:g}", "Widen the range.")
+
+
+@dataclass(frozen=True)
 class TrainSpec(Spec):
     """How to train: optimiser, sharpness-aware step, schedule, regularisation, length."""
 

@@ -29,8 +29,18 @@ from landscape.results import (
     SharpnessResult,
     SurfaceResult,
     TraceResult,
+    TrackResult,
 )
-from landscape.spec import DensitySpec, HessianSpec, LineSpec, PlaneSpec, RandomPlaneSpec, SharpnessSpec, TraceSpec
+from landscape.spec import (
+    DensitySpec,
+    HessianSpec,
+    LineSpec,
+    PlaneSpec,
+    RandomPlaneSpec,
+    SharpnessSpec,
+    TraceSpec,
+    TrackSpec,
+)
 from landscape_figures import RECIPES, draw, save_figure
 from landscape_figures import surface_pair as surface_pair_module
 from landscape_figures.groups import result_names
@@ -159,6 +169,28 @@ def density(scale: float = 1.0, probes: int = 2, resolved: int = 40) -> DensityR
     )  # fmt: skip
 
 
+def track(size: int = 12, count: int = 3, rho: float = 0.1, broken: bool = False, every: float = 100.0) -> TrackResult:
+    t = every * np.arange(size)
+    rise = 20 * np.minimum(np.arange(size) / 4, 1) + 1 + NOISE.uniform(0, 1, size)
+    values = rise[:, None] / np.arange(1, count + 1) ** 0.7
+    losses = 2.3 * np.exp(-0.3 * np.arange(size))
+    distances = np.r_[0.0, 0.5 + 0.8 * np.log(np.maximum(t[1:], 1e-9))]
+    sure = np.ones((size, count), bool)
+    if broken:
+        sure[-1, -1], values[3], losses[3], distances[3] = False, np.nan, np.nan, np.nan
+    known = np.full(size, np.nan)
+    edges = np.full(size, 20.0) if rho else known
+    return TrackResult(
+        spec=TrackSpec(count=count), labels=tuple(map(str, t)), digests=tuple(map(str, t)), steps=t,
+        epochs=known, eigenvalues=values, residuals=1e-3 * values, converged=sure, traces=known, trace_errors=known,
+        losses=losses, accuracies=known, gradient_norms=losses, distances=distances, learning_rates=2 / edges,
+        rhos=np.full(size, rho), edges=edges, sam_edges=edges / (1 + 0.1 * np.arange(size)), matvecs=sure[:, 0],
+        trace_matvecs=sure[:, 0], durations=known, done=np.ones(size, bool), troubles=("",) * size,
+        origin="the initial weights", edge_formula="(2+2β)/((1+2β)η), β = 0.9, less weight decay", fit=(0.5, 0.8),
+        fit_r2=1.0, fit_range=(float(t[1]), float(t[-1])), fit_points=size - 1,
+    )  # fmt: skip
+
+
 ZERO = dataclasses.replace(
     density(),
     eigenvalues=NONE,
@@ -216,6 +248,21 @@ CASES = {
         {"width": "single", "view": "symlog"},
     ),
     "density-of-zero": ([ZERO], {}),
+    "track": ([track()], {}),
+    "track-single-column": ([track(broken=True)], {"width": "single"}),
+    **{
+        f"track-loss-to-{low:g}": ([dataclasses.replace(track(), losses=np.geomspace(0.15, low, 12))], {"width": width})
+        for low, width in ((0.1, "double"), (0.0037, "double"), (0.02, "single"), (1e-4, "double"), (1e-9, "single"))
+    },
+    "track-long": ([track(400, 7, every=7.0)], {"scale": "log"}),
+    "track-of-two-without-edges": (
+        [dataclasses.replace(track(2, 1, rho=0.0), fit_r2=np.nan, origin="the checkpoint a")],
+        {},
+    ),
+    "track-negative-and-far": (
+        [dataclasses.replace(track(), eigenvalues=-track().eigenvalues, edges=np.full(12, 2e5))],
+        {},
+    ),
 }
 
 
@@ -378,6 +425,24 @@ def test_parametric_leaves_gaps_and_marks_them():
     np.testing.assert_array_equal(middle.get_ydata(), loss)
     crosses = [one for one in axes.lines if one.get_marker() == "x"]
     np.testing.assert_array_equal(crosses[0].get_xdata(), line().x[[3, -1]])
+
+
+def test_track_draws_every_number_and_the_straight_line_over_its_range():
+    result = track(broken=True)
+    top, losses, distances = draw([result]).axes
+    drawn = [one.get_ydata() for one in top.lines]
+    for values in (*result.eigenvalues.T, result.edges, result.sam_edges):
+        assert any(np.array_equal(values, row, equal_nan=True) for row in drawn)
+    np.testing.assert_array_equal(losses.lines[0].get_ydata(), result.losses)
+    points, fitted = distances.lines
+    used = np.isfinite(result.distances) & (result.steps > 0)
+    np.testing.assert_array_equal(points.get_xydata(), np.stack([result.steps, result.distances], 1)[used])
+    np.testing.assert_allclose(fitted.get_xydata(), [[t, 0.5 + 0.8 * np.log(t)] for t in (100.0, 1100.0)])
+    assert distances.get_xscale() == "log"
+    with pytest.raises(InputError, match="exactly one series"):
+        draw([result, result], "track")
+    with pytest.raises(InputError, match="no number to draw"):
+        draw([replaced(result, losses=np.full(12, np.nan))])
 
 
 def contour_sets(figure: Figure) -> tuple[QuadContourSet, QuadContourSet]:

@@ -1,0 +1,59 @@
+"""What `landscape track` does once it is parsed: find the series, measure, save, show."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from landscape.errors import InputError
+from landscape.results import TrackResult, load
+from landscape.spec import ProblemSpec, TrackSpec
+
+from .actions import SUFFIX, choose_output, store
+from .progress import progress
+
+
+def track_series(
+    checkpoints: tuple[str, ...],
+    steps: tuple[float, ...] | None,
+    initial: str | None,
+    problem: ProblemSpec,
+    spec: TrackSpec,
+    saving: Mapping[str, Any],
+) -> None:
+    """Measure a series; a file of the same series is continued, or shown when it is complete."""
+    from landscape import track
+    from landscape.series import open_series
+
+    asked = Path(saving["output"] or _stem(checkpoints) + SUFFIX)
+    resumable = not saving["overwrite"] and _holds_series(asked, complete=saving["output"] is not None)
+    output = asked if resumable else choose_output(saving["output"], _stem(checkpoints), saving["overwrite"])
+    series = open_series(checkpoints, problem, steps, initial)
+    opened, size = series.opened, series.problem.size
+    click.echo(f"{len(series.snapshots)} checkpoints · {opened.spec.split} loss on {size} examples", err=True)
+    for note in series.notes:
+        click.echo(f"note: {note}", err=True)
+    with progress("track") as report:
+        result = track.measure(
+            series.problem, spec, series.snapshots, series.initial,
+            partial=output, overwrite=saving["overwrite"], progress=report,
+        )  # fmt: skip
+    made = {k: v for k, v in opened.provenance().items() if k not in ("checkpoint", "checkpoint_sha256", "stored")}
+    folders = sorted({str(Path(path).absolute()) for path in checkpoints})
+    store(result, output, {**made, "checkpoints": folders}, saving["as_json"])
+
+
+def _stem(checkpoints: tuple[str, ...]) -> str:
+    first = Path(checkpoints[0]).absolute()
+    name = first.name if len(checkpoints) == 1 and first.is_dir() else first.parent.name
+    return f"{name.replace(' ', '_') or 'series'}-track"
+
+
+def _holds_series(path: Path, complete: bool) -> bool:
+    """Whether `path` is a series to go on with: an incomplete one, or any when `complete` ones count too."""
+    try:
+        found = load(path) if path.is_file() else None
+    except InputError:
+        return False
+    return isinstance(found, TrackResult) and (complete or not found.complete)
