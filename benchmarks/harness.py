@@ -33,6 +33,21 @@ DISTRIBUTIONS = {
 """Packages compared with, and what pip calls them."""
 
 
+Attempt = tuple[float, dict[str, float]]
+"""Seconds of one run, and what it achieved with the peak of memory."""
+
+PATIENCE = 60.0
+"""Seconds; what takes longer is run once, and that run counts."""
+
+
+def attempt(run: Contender) -> Attempt:
+    """One run."""
+    begun = time.perf_counter()
+    with peak_memory() as peak:
+        achieved = run()
+        return time.perf_counter() - begun, {**achieved, "peak_mib": peak()}
+
+
 def race(
     name: str,
     problem: str,
@@ -40,35 +55,33 @@ def race(
     peers: Mapping[str, Contender],
     repeats: int = 5,
     variants: Mapping[str, Contender] | None = None,
+    before: Mapping[str, Attempt] | None = None,
 ) -> dict[str, Any]:
     """Run all contenders in turn, `repeats` times; ratio = fastest peer at EQUAL or smaller error / ours.
 
-    variants: other ways of ours, timed with the rest and left out of the ratio. The first round warms up and
-    takes the peak of memory; a peer that fails in it is left out, and `conditions` says why.
+    variants: other ways of ours, timed with the rest and left out of the ratio. A first round warms up and takes
+    the peak of memory; for contenders in `before` that has been done. One that takes longer than PATIENCE there
+    is not run again. A peer that fails is left out, and `conditions` says why.
     """
-    rivals = {**peers, **(variants or {})}
-    contenders = {"ours": ours, **rivals}
-    seconds: dict[str, list[float]] = {key: [] for key in contenders}
-    found: dict[str, dict[str, float]] = {}
-    failed: dict[str, str] = {}
-    for repeat in range(repeats + 1):
-        for key, run in list(contenders.items()):
-            begun = time.perf_counter()
-            try:
-                with peak_memory() as peak:
-                    achieved = run()
-            except Exception as reason:
-                if key not in peers:
-                    raise
-                failed[key] = f"{type(reason).__name__}: {str(reason).splitlines()[0] if str(reason) else ''}"
-                note(f"{key} failed and is left out ({failed[key]})")
-                del contenders[key]
-                continue
-            if repeat > 0:
-                seconds[key].append(time.perf_counter() - begun)
-            else:
-                found[key] = {**achieved, "peak_mib": peak()}
-    rows = {key: {"seconds": statistics.median(seconds[key]), **found[key]} for key in contenders}
+    contenders: dict[str, Contender] = {"ours": ours, **peers, **(variants or {})}
+    first, failed = dict(before or {}), {}
+    for key, run in contenders.items():
+        try:
+            first[key] = first.get(key) or attempt(run)
+        except Exception as reason:
+            if key not in peers:
+                raise
+            failed[key] = because(reason)
+            note(f"{key} failed and is left out ({failed[key]})")
+    seconds: dict[str, list[float]] = {key: [] for key in first}
+    for _ in range(repeats):
+        for key, taken in seconds.items():
+            if first[key][0] <= PATIENCE:
+                taken.append(attempt(contenders[key])[0])
+    rows = {
+        key: {"seconds": statistics.median(taken or [first[key][0]]), **first[key][1], "runs": max(len(taken), 1)}
+        for key, taken in seconds.items()
+    }
     row = rows.pop("ours")
     competing = {key: rows.pop(key) for key in peers if key in rows}
     accurate = [other["seconds"] for other in competing.values() if other["error"] <= max(EQUAL * row["error"], 1e-12)]
@@ -81,6 +94,11 @@ def race(
         "ratio": min(accurate) / row["seconds"] if accurate else None,
         "conditions": {**conditions(), "repeats": repeats, **({"failed": failed} if failed else {})},
     }
+
+
+def because(reason: Exception) -> str:
+    """The first line of what went wrong."""
+    return f"{type(reason).__name__}: {str(reason).splitlines()[0] if str(reason) else ''}"
 
 
 def conditions() -> dict[str, Any]:

@@ -119,19 +119,25 @@ def eigenthings_eigenvalues(problem: Problem, count: int, steps: int) -> Found:
 
 def curvlinops_eigenvalues(problem: Problem, count: int, tolerance: float) -> Found:
     """SciPy's ARPACK on curvlinops' operator."""
+    operator, model = _curvlinops(problem)
+    wrapped = operator.to_scipy(dtype=np.float32)
+    with _conditions(model):
+        return arpack(wrapped.matvec, wrapped.shape[0], count, tolerance)
+
+
+def arpack(product: Callable[[np.ndarray], np.ndarray], n: int, count: int, tolerance: float) -> Found:
+    """The largest eigenvalues by SciPy's `eigsh`, from a fixed start."""
     from scipy.sparse.linalg import LinearOperator, eigsh
 
-    operator, model = _curvlinops(problem)
-    wrapped, calls = operator.to_scipy(dtype=np.float32), [0]
+    calls = [0]
 
-    def product(v: np.ndarray) -> np.ndarray:
+    def counted(v: np.ndarray) -> np.ndarray:
         calls[0] += 1
-        return wrapped.matvec(v)
+        return product(v.reshape(-1))
 
-    counted = LinearOperator(wrapped.shape, matvec=product, dtype=np.float32)  # type: ignore[call-arg]
-    start = np.random.default_rng(0).standard_normal(wrapped.shape[0]).astype(np.float32)
-    with _conditions(model):
-        values = eigsh(counted, k=count, which="LA", tol=tolerance, v0=start, return_eigenvectors=False)
+    operator = LinearOperator((n, n), matvec=counted, dtype=np.float32)  # type: ignore[call-arg]
+    start = np.random.default_rng(0).standard_normal(n).astype(np.float32)
+    values = eigsh(operator, k=count, which="LA", tol=tolerance, v0=start, return_eigenvectors=False)
     return Found(values.astype(np.float64), calls[0])
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from benchmarks.harness import conditions, note, options, report, synchronise
+from benchmarks.harness import because, conditions, note, options, report, synchronise
 from benchmarks.models import digits_problem, gpt, gpt_problem, resnet20_problem
 from benchmarks.peers import PRODUCTS, available, model_and_batches
 from benchmarks.references import exact_product
@@ -114,7 +114,7 @@ def compare(
         except Exception as reason:
             if key == "ours":
                 raise
-            failed[key] = f"{type(reason).__name__}: {str(reason).splitlines()[0] if str(reason) else ''}"
+            failed[key] = because(reason)
             note(f"{name}: {key} failed and is left out ({failed[key]})")
             continue
         rows[key] = {"prepare": prepare, "error": _distance(found, truth)}

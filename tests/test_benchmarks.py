@@ -82,6 +82,9 @@ def test_the_resnet_is_the_published_one(checkpoint_folder, data_folder, monkeyp
 def test_references_are_kept_and_belong_to_their_weights(digits, truth, tmp_path, capsys):
     result = hessian.measure(digits, HessianSpec(count=3, tolerance=1e-5, sampling_error=False))
     assert truth.error(result.eigenvalues) < 1e-4
+    twin = digits.double()
+    exact = hessian.measure(twin, HessianSpec(count=3, tolerance=1e-9, sampling_error=False)).eigenvalues
+    np.testing.assert_allclose(truth.largest, exact, rtol=0, atol=1e-8 * exact[0])
     assert truth.error(result.eigenvalues[[2, 0, 1]]) == truth.error(result.eigenvalues)
     assert truth.error(result.eigenvalues * [1, 1, 0.5]) == pytest.approx(
         0.5 * result.eigenvalues[2] / result.eigenvalues[0], rel=1e-3
@@ -174,6 +177,26 @@ def test_the_race_leaves_out_a_peer_that_fails(capsys):
     assert record["ratio"] == record["peers"]["accurate"]["seconds"] / record["ours"]["seconds"]
     with pytest.raises(RuntimeError):
         harness.race("name", "problem", failing, {})
+
+
+def test_what_takes_long_is_run_once(monkeypatch):
+    monkeypatch.setattr(harness, "PATIENCE", -1.0)
+    runs = []
+    before = {"slow": (3.0, {"error": 0.1, "peak_mib": 0.0})}
+    rivals = {"slow": lambda: runs.append(1) or {"error": 0.1}}
+    record = check_record(harness.race("name", "problem", lambda: {"error": 0.2}, rivals, 4, before=before))
+    assert record["peers"]["slow"]["seconds"] == 3.0
+    assert (runs, record["ours"]["runs"]) == ([], 1)
+
+
+def test_peers_are_given_what_they_need(digits, truth):
+    pytest.importorskip("hessian_eigenthings")
+    pytest.importorskip("curvlinops")
+    matvec, w = digits.hessian(digits.weights), digits.weights
+    steps = eigenvalues.lanczos_steps(matvec, w, 3, truth)
+    assert truth.error(peers.eigenthings_eigenvalues(digits, 3, steps).eigenvalues) < 2e-5
+    tolerance = eigenvalues.arpack_tolerance(matvec, w, 3, truth)
+    assert truth.error(peers.curvlinops_eigenvalues(digits, 3, tolerance).eigenvalues) < 2e-5
 
 
 def test_an_unknown_setting_is_refused(capsys):
