@@ -21,8 +21,8 @@ from scipy.stats import wasserstein_distance
 from torch import Tensor
 from torch.func import functional_call, grad, jvp, vmap
 
-from benchmarks.eigenvalues import digits_problem
 from benchmarks.harness import Contender, race, report
+from benchmarks.models import digits_problem
 from landscape import density, seeds
 from landscape.problem import Problem
 from landscape.spec import DensitySpec

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from scipy.optimize import Bounds, minimize
 
-from benchmarks.eigenvalues import digits_problem
 from benchmarks.harness import race, report
+from benchmarks.models import digits_problem
 from landscape import sharpness
 from landscape.spec import SharpnessSpec
 

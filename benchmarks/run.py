@@ -1,10 +1,15 @@
-"""All benchmarks, one after the other: `python -m benchmarks.run [--json]`."""
+"""All benchmarks that need no GPU, one after the other, on one thread: `python -m benchmarks.run [--json]`."""
+
+import sys
 
 import torch
 
-from benchmarks import density, eigenvalues, keskar, trace
+from benchmarks import density, eigenvalues, keskar, product, trace
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for benchmark in (eigenvalues, density, trace, keskar):
+    output = ["--json"] if "--json" in sys.argv else []
+    product.main(["mlp", "gpt", "resnet", "--repeats", "5", *output])
+    eigenvalues.main(["mlp", "gpt", "resnet", "--repeats", "3", *output])
+    for benchmark in (density, trace, keskar):
         benchmark.main()

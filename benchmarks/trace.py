@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.eigenvalues import digits_problem
-from benchmarks.harness import report
-from benchmarks.models import gpt, gpt_problem
+from benchmarks.harness import conditions, report
+from benchmarks.models import digits_problem, gpt, gpt_problem
 from landscape import seeds, trace
 from landscape.aliases import Matvec
 from landscape.blocks import exact_block
@@ -100,7 +99,7 @@ def compare(problem: Problem, truth: float, what: str, repeats: int, others: dic
         rows.append({
             "name": "trace", "problem": f"{what}, n = {n}, {budget} products, {repeats} seeds", "ours": first,
             "peers": table, "ratio": best / first["error"] if table else None,
-            "conditions": {"ratio": "smallest error of a peer / ours, at equal products", "torch": torch.__version__},
+            "conditions": {"ratio": "smallest error of a peer / ours, at equal products", **conditions()},
         })  # fmt: skip
         _show(rows[-1])
     return rows
