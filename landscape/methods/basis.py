@@ -100,8 +100,8 @@ class Basis:
         column[:new], column[new] = h, length
         self._scale = torch.maximum(self._scale, torch.linalg.vector_norm(column))
         alive = length > self._breakdown * self._scale
-        self.rows[new] = w * torch.where(alive, 1 / length, 0.0).to(w.dtype)
-        column[new] *= alive
+        column[new].mul_(alive)
+        self.rows[new] = w * torch.where(alive, 1 / length, column[new]).to(w.dtype)
         self.pending.remove(row)
         if not self.pending and not self._held:
             self._parents[new] = row
@@ -123,9 +123,9 @@ class Basis:
         w = torch.addcmul(w, vector, alpha, value=-1)
         h = self._filled.products(w)
         w = self._filled.without(h, w)
-        h[row] += alpha
+        h[row].add_(alpha)
         if parent is not None and beta is not None:
-            h[parent] += beta
+            h[parent].add_(beta)
         return h, w, norm(w)
 
     @property
