@@ -19,7 +19,7 @@ from torch import Tensor
 
 from landscape.aliases import Matvec, Vector
 from landscape.errors import illegal
-from landscape.methods.inner import combinations, inner, norm, products
+from landscape.methods.inner import inner, norm
 from landscape.methods.lanczos import breakdown, orthogonalise, require_finite
 from landscape.methods.rows import Rows, rows_at
 
@@ -161,7 +161,7 @@ class Basis:
         y[self.expanded] = coordinates
         image = self.coefficients()[:, self.expanded] @ coordinates
         pair = self._H.new_empty(2, self.rows.shape[1])
-        self._filled.combine(torch.from_numpy(np.stack([y, image])).to(self._H.device), out=pair)
+        self._filled.combine(torch.from_numpy(np.stack([y, image])).to(self._H.device), pair)
         return norm(matvec(pair[0]) - pair[1]).item()
 
     def compress(self, coordinates: np.ndarray, first: int = 0) -> None:
@@ -230,11 +230,12 @@ class Basis:
         self.count = len(M)
 
     def vectors(self, coordinates: np.ndarray) -> Float[Tensor, "k n"]:
-        """The combinations of the expanded rows in `coordinates` (m, k), as orthonormal rows (k, n)."""
+        """The combinations of the expanded rows in `coordinates` (m, k), orthonormal, stored where the rows are."""
         M = np.zeros((coordinates.shape[1], self.count))
         M[:, self.expanded] = coordinates.T
-        out = self.rows.like.new_empty(len(M), self.rows.shape[1])
-        self._filled.combine(torch.from_numpy(M).to(self._H.device), out=out)
-        gram = torch.stack([products(out, v) for v in out])  # rounding of many restarts has added up in the rows
-        combinations(torch.linalg.inv(torch.linalg.cholesky(gram)), out, out=out)
+        out = self.rows.parts[0].new_empty(len(M), self.rows.shape[1])
+        self._filled.combine(torch.from_numpy(M).to(self._H.device), out)
+        found = self.rows.over(out)
+        gram = torch.stack([found.products(found[i]) for i in range(len(M))])  # rounding of restarts has added up
+        found.rotate(torch.linalg.inv(torch.linalg.cholesky(gram)), len(M))
         return out

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from landscape.aliases import Matvec, Vector
 from landscape.methods.basis import Basis, RitzValues
+from landscape.methods.rows import rows_at
 from landscape.methods.wanted import bars, by_wantedness, evidence, evidence_needed, in_order
 
 ROUNDING = 16.0
@@ -63,6 +64,7 @@ def extreme_eigenpairs(
     max_basis: int = 400,
     watch: Callable[[int, int], object] | None = None,
     exact: Matvec | None = None,
+    store: torch.device | None = None,
 ) -> Eigenpairs:
     """`count` eigenpairs at each wanted end of A: `largest`, `smallest`, `magnitude` or `both`.
 
@@ -72,6 +74,7 @@ def extreme_eigenpairs(
     max_basis: rows held at once, at least `smallest_basis`. watch(matvecs, converged) is told of progress.
     exact: the same operator on float64 vectors; used once, to measure the rounding error of matvec that the
     bounds have to allow for (the operator itself by default, which only shows errors that vary).
+    store: device whose memory holds the rows and the vectors found; by default the start vector's.
     Gives all n pairs when n is less than what is asked, and fewer than asked when the budget is smaller.
     Raises `InputError` for a product that is not finite.
     """
@@ -80,7 +83,8 @@ def extreme_eigenpairs(
     capacity = max(min(max_basis, 2 * n), smallest_basis(count, ends, n))
     exact = exact or (lambda v: matvec(v.to(start.dtype)).double())
     total = _total(count, ends, n)
-    search = _Search(matvec, fresh, Basis(start, capacity), ends, total, tolerance, max_matvecs, exact)
+    basis = Basis(start, capacity, rows_at(start, capacity, store))
+    search = _Search(matvec, fresh, basis, ends, total, tolerance, max_matvecs, exact)
     return search.run(watch or (lambda matvecs, converged: None))
 
 

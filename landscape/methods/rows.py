@@ -44,6 +44,10 @@ class Rows:
         """The first `count` rows, sharing their storage."""
         return Rows(tuple([part[:count] for part in self.parts]), self.like, self.resident)
 
+    def over(self, other: Float[Tensor, "m n"]) -> "Rows":
+        """Rows that are stored in `other`, in parts as wide as these."""
+        return Rows(other.split(self._width, 1), self.like, self.resident)
+
     def __getitem__(self, i: int) -> Vector:
         """Row i where the arithmetic is done; shares its storage where that is the same place."""
         if self.resident:
