@@ -69,8 +69,8 @@ class Rows:
         """w − Σ c_i·row_i."""
         factors = coefficients.to(w.dtype)
         if self.resident:
-            return torch.addmv(w, self.parts[0].T, factors, alpha=-1)
-        return torch.cat([torch.addmv(x, self._here(part).T, factors, alpha=-1) for part, x in self._along(w)])
+            return w - factors @ self.parts[0]
+        return torch.cat([piece - factors @ self._here(part) for part, piece in self._along(w)])
 
     def combine(self, coefficients: Float[Tensor, "m k"], out: Tensor) -> None:
         """out ← coefficients @ rows, rounded once; `out` (m, n) lies where it likes, in any dtype."""
