@@ -25,7 +25,7 @@ def products(rows: Float[Tensor, "k n"], v: Vector) -> Float[Tensor, " k"]:
 
 def inner(x: Vector, y: Vector) -> Float[Tensor, ""]:
     """⟨x, y⟩ in float64, on the vectors' device."""
-    return (x @ y).double() if x.numel() <= _PIECE else products(x[None], y)[0]
+    return products(x[None], y)[0]
 
 
 def norm(x: Vector) -> Float[Tensor, ""]:
@@ -36,7 +36,8 @@ def norm(x: Vector) -> Float[Tensor, ""]:
     if x.dtype != torch.float64:
         return torch.linalg.vector_norm(x, dtype=torch.float64)
     peak = torch.linalg.vector_norm(x, float("inf"))
-    return torch.linalg.vector_norm(x / peak.clamp(min=torch.finfo(x.dtype).tiny)) * peak
+    scaled = x / torch.where(peak > 0, peak, torch.ones_like(peak))
+    return inner(scaled, scaled).sqrt() * peak
 
 
 def combinations(coefficients: Float[Tensor, "m k"], rows: Float[Tensor, "k n"], out: Tensor) -> None:
