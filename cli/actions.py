@@ -44,6 +44,15 @@ def check_verifiable(verify: str | None, spec: HessianSpec) -> None:
         raise illegal("--ends", spec.ends, f"largest or magnitude with --verify {verify}", "It finds no other ends.")
 
 
+def show_plan(checkpoint: str, problem: ProblemSpec, spec: HessianSpec) -> None:
+    """The memory that an eigenvalue search would take, of what is free now; nothing is measured."""
+    from landscape.plan import plan_basis
+
+    w = open_checkpoint(checkpoint, problem).main.weights
+    plan = plan_basis(spec, w)
+    click.echo(f"basis: {plan}; the smallest is {plan.fewest} rows, {plan.fewest * plan.row_bytes / 2**30:.2g} GiB")
+
+
 def measure_one(
     measure: Callable[..., Result],
     checkpoint: str,

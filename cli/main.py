@@ -53,15 +53,20 @@ def train(folder: str, source: SourceSpec, spec: TrainSpec) -> None:
 @landscape.command()
 @_checkpoint
 @click.option("--verify", type=click.Choice(["pyhessian"]), help="Check the eigenvalues with another package.")
+@click.option("--plan", "only_plan", is_flag=True, help="Say where the Krylov basis would lie and its size, and stop.")
 @result_options
 @spec_options(problem=ProblemSpec, spec=HessianSpec)
-def hessian(checkpoint: str, verify: str | None, problem: ProblemSpec, spec: HessianSpec, **saving: Any) -> None:
+def hessian(
+    checkpoint: str, verify: str | None, only_plan: bool, problem: ProblemSpec, spec: HessianSpec, **saving: Any
+) -> None:
     """Eigenvalues of the Hessian of the mean loss at CHECKPOINT, with residual bounds."""
     from landscape import hessian
 
-    from .actions import check_verifiable, measure_one, verify_with_pyhessian
+    from .actions import check_verifiable, measure_one, show_plan, verify_with_pyhessian
 
     check_verifiable(verify, spec)
+    if only_plan:
+        return show_plan(checkpoint, problem, spec)
     result, opened = measure_one(hessian.measure, checkpoint, problem, spec, "hessian", saving)
     if verify:
         verify_with_pyhessian(result, opened, quiet=saving["as_json"])

@@ -11,7 +11,8 @@ from torch import Tensor
 from landscape import seeds
 from landscape.aliases import Matvec, Vector
 from landscape.errors import InputError
-from landscape.methods.restart import Eigenpairs, extreme_eigenpairs, smallest_basis
+from landscape.methods.restart import Eigenpairs, extreme_eigenpairs
+from landscape.plan import plan_basis
 from landscape.problem import Problem
 from landscape.products.product import Product
 from landscape.progressive import measure_pairs
@@ -19,9 +20,6 @@ from landscape.results import HessianResult
 from landscape.spec import HessianSpec
 
 Progress = Callable[[int, int | None, str], object]
-
-_MOST_ROWS = 400
-"""A basis longer than this costs more in reorthogonalisation than it saves in products."""
 
 
 def measure(
@@ -42,7 +40,8 @@ def measure(
     progress(matvecs, None, note) is called at every look. start: rows that approximate the eigenvectors, those
     of a neighbouring checkpoint say; they save products and change nothing in what is certified.
 
-    Raises `InputError` when the basis does not fit into `spec.basis_gib`, and when a product is not finite.
+    The basis lies on w's device or, where it does not fit there, in the host's memory (`plan`), as
+    conditions["basis"] says. Raises `InputError` when it fits nowhere, and when a product is not finite.
     Source: Wu & Simon 2000; Ghorbani, Krishnan & Xiao 2019 (arXiv 1901.10159) for networks.
     """
     began = time.perf_counter()
@@ -55,23 +54,19 @@ def measure(
         if progress is not None:
             progress(matvecs, None, f"{converged} eigenvalues converged")
 
+    plan = plan_basis(spec, w)
     if spec.progressive:
         done = measure_pairs(
-            problem,
-            spec,
-            w,
-            _rows,
-            lambda i: _start(spec.seed, i, w),
-            lambda some, product: _exact(some, w, spec, product),
-            watch,
-        )
+            problem, spec, w, plan, lambda i: _start(spec.seed, i, w),
+            lambda some, product: _exact(some, w, spec, product), watch,
+        )  # fmt: skip
         pairs, engine = done.pairs, done.engine
         how = {"work": done.work, "sample": done.sample, "coverage": done.coverage}
     else:
         matvec = problem.operator(spec.operator, w, spec.seed)
         pairs = extreme_eigenpairs(
-            matvec, lambda i: _start(spec.seed, i, w), spec.count, spec.ends,
-            spec.tolerance, spec.max_matvecs, _rows(spec, w), watch, _exact(problem, w, spec, matvec), start,
+            matvec, lambda i: _start(spec.seed, i, w), spec.count, spec.ends, spec.tolerance, spec.max_matvecs,
+            plan.rows, watch, _exact(problem, w, spec, matvec), start, plan.device,
         )  # fmt: skip
         engine, how = matvec.chosen, {}
     errors = _sampling_errors(problem, w, pairs, spec)
@@ -81,7 +76,7 @@ def measure(
         vectors=pairs.vectors.cpu().numpy() if spec.vectors else np.zeros((0, 0), np.float32),
         seconds=time.perf_counter() - began,
         conditions={**problem.conditions(), **evaluation._asdict(), "operator": spec.operator,
-                    "complete": pairs.complete, "engine": engine, **how,
+                    "complete": pairs.complete, "basis": str(plan), "engine": engine, **how,
                     "sampling_limited": bool((errors > spec.tolerance * pairs.scale).any())},
     )  # fmt: skip
 
@@ -117,18 +112,6 @@ def _in_float64(problem: Problem, w: Vector, spec: HessianSpec) -> Matvec:
 
 def _start(seed: int, number: int, like: Vector) -> Vector:
     return seeds.gaussian(seeds.stream(seed, "hessian", number), 1, like)[0]
-
-
-def _rows(spec: HessianSpec, w: Vector) -> int:
-    """Rows of the Krylov basis that fit into the memory granted."""
-    row_gib = w.numel() * w.element_size() / 2**30
-    rows, needed = int(spec.basis_gib / row_gib), smallest_basis(spec.count, spec.ends, w.numel())
-    if rows < needed:
-        raise InputError(
-            f"basis_gib = {spec.basis_gib:g} holds {rows} vectors of {w.numel()} parameters, and {spec.count} "
-            f"eigenvalues need {needed}: give at least {needed * row_gib:.3g} GiB, or ask for fewer eigenvalues."
-        )
-    return max(needed, min(rows, _MOST_ROWS))
 
 
 def _sampling_errors(problem: Problem, w: Vector, pairs: Eigenpairs, spec: HessianSpec) -> np.ndarray:

@@ -211,18 +211,22 @@ class Problem:
         per_group = 0 if self.batch_norm == "batch" else max(1, self.rows // groups)
         counts: list[int] = []
         columns: list[Tensor] = []
+
+        def here() -> Iterator[Tensor]:
+            return (v.to(w.device) for v in vectors)  # they may lie in the host's memory
+
         term, parts = (None, lambda: self.passes(w)) if operator == "hessian" else self.terms(operator, w, seed)
         for whole in parts():
             for part in split(whole, per_group):
                 counts.append(self._terms(part))
                 with twice_differentiable(self.model):
                     if term is not None:
-                        columns.append(torch.stack([(v * term(w, part, v)).sum() for v in vectors]))
+                        columns.append(torch.stack([(v * term(w, part, v)).sum() for v in here()]))
                         continue
                     loss, leaf = self._loss_at_leaf(w, part)
                     gradient = torch.autograd.grad(loss, leaf, create_graph=True, materialize_grads=True)[0]
-                    products = [derivative(gradient, leaf, v, retain=True) for v in vectors]
-                columns.append(torch.stack([(v * hv).sum() for v, hv in zip(vectors, products, strict=True)]))
+                    found = [(v * derivative(gradient, leaf, v, retain=True)).sum() for v in here()]
+                columns.append(torch.stack(found))
         weights = torch.tensor(counts, dtype=torch.float64)
         sums = torch.stack(columns, 1).double().cpu()
         return weights[weights > 0], sums[:, weights > 0] / weights[weights > 0]

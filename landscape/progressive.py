@@ -17,6 +17,7 @@ from landscape.aliases import Matvec, Vector
 from landscape.errors import InputError
 from landscape.methods.refine import refine
 from landscape.methods.restart import Eigenpairs, extreme_eigenpairs
+from landscape.plan import BasisPlan
 from landscape.problem import Problem
 from landscape.products.product import Product
 from landscape.spec import HessianSpec
@@ -69,7 +70,7 @@ def measure_pairs(
     problem: Problem,
     spec: HessianSpec,
     w: Vector,
-    rows: Callable[[HessianSpec, Vector], int],
+    plan: BasisPlan,
     fresh: Callable[[int], Vector],
     exact: Callable[[Problem, Product], Matvec],
     watch: Callable[[int, int], object],
@@ -93,7 +94,7 @@ def measure_pairs(
     product = sample.operator(spec.operator, w, spec.seed)
     found = extreme_eigenpairs(
         product, fresh, spec.count, spec.ends, spec.tolerance / 2,
-        spec.max_matvecs, rows(spec, w), watch, exact(sample, product),
+        spec.max_matvecs, plan.rows, watch, exact(sample, product), store=plan.device,
     )  # fmt: skip
     matvec = problem.operator(spec.operator, w, spec.seed)
     before = found.matvecs

@@ -58,7 +58,8 @@ class HessianSpec(Spec):
     ends: str = option("largest", "part of the spectrum", choices=("largest", "smallest", "magnitude", "both"))
     tolerance: float = option(1e-4, "stop when every ‖Hv − λv‖ ≤ tolerance·max|λ|", above=0, below=1)
     max_matvecs: int = option(2000, "budget of Hessian-vector products", minimum=1)
-    basis_gib: float = option(4.0, "memory for the Krylov basis in GiB; restarts when it is full", above=0)
+    basis_gib: float | None = option(None, "memory for the Krylov basis in GiB, restarts when it is full; default at "
+                                     "most half of what is free", above=0)  # fmt: skip
     progressive: bool = option(False, "find the eigenspace on the examples that matter, then certify it on all")
     sampling_error: bool = option(True, "standard error of each eigenvalue from the per-batch Rayleigh quotients")
     vectors: bool = option(False, "keep the eigenvectors in the result")

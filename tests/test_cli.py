@@ -100,6 +100,14 @@ def test_hessian_saves_what_it_shows(runs, tmp_path):
         assert result.conditions[key]
 
 
+def test_the_plan_of_a_hessian_is_shown_without_a_measurement(runs, tmp_path):
+    out = run("hessian", runs["r0"], "--count", 3, "--plan").output
+    assert "basis: 400 rows on cpu, float32" in out
+    assert "the smallest is 18 rows" in out
+    assert not list(tmp_path.iterdir())
+    assert "basis_gib" in refused("hessian", runs["r0"], "--plan", "--basis-gib", "1e-6")
+
+
 def test_hessian_verified_by_pyhessian(runs):
     out = run("hessian", runs["r0"], "--count", 1, "--tolerance", "1e-6", "--verify", "pyhessian").output
     difference = float(out.split("difference")[1].split()[0])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-MEASURES = {"hessian", "sharpness", "crosscheck"}
+MEASURES = {"sharpness", "crosscheck"}
 BASE = {"errors", "fields", "aliases"}
 
 # module (or package) -> what of ours it may import; `errors` and `fields` are free to all.
@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "factories": {"arguments"},
     "batches": set(),
     "memory": set(),
+    "plan": {"memory", "methods", "spec"},
     "products": {"products", "batches", "memory", "spec"},
     "problem": {"batches", "curvature", "kernels", "losses", "parameter_names", "products", "spec"},
     "models": {"models", "factories"},
@@ -47,8 +48,8 @@ ALLOWED: dict[str, set[str]] = {
     "track_resume": {"methods", "spec", "results"},
     "series": {"checkpoints", "reading", "problem", "spec", "series_order", "track"},
     "series_order": {"spec", "track_resume", "training"},
-    "progressive": {"problem", "products", "methods", "seeds", "spec"},
-    "hessian": {"problem", "methods", "seeds", "spec", "results", "products", "progressive"},
+    "progressive": {"plan", "problem", "products", "methods", "seeds", "spec"},
+    "hessian": {"problem", "methods", "seeds", "spec", "results", "products", "progressive", "plan"},
     "surface": {"problem", "methods", "results", "surface_geometry", "surface_resume"},
 }
 TORCH_FREE = {"errors", "fields", "spec", "spectrum", "files", "results"}

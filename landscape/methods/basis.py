@@ -19,8 +19,9 @@ from torch import Tensor
 
 from landscape.aliases import Matvec, Vector
 from landscape.errors import illegal
-from landscape.methods.inner import combinations, norm, products
-from landscape.methods.lanczos import breakdown, orthogonalise, require_finite, unit_or_zero
+from landscape.methods.inner import inner, norm
+from landscape.methods.lanczos import breakdown, orthogonalise, require_finite
+from landscape.methods.rows import Rows, rows_at
 
 
 @dataclass(frozen=True)
@@ -40,19 +41,25 @@ class RitzValues:
 
 
 class Basis:
-    """At most `capacity` orthonormal rows of length n, and H. Methods that read H wait for the device."""
+    """At most `capacity` orthonormal rows of length n, and H. Methods that read H wait for the device.
 
-    def __init__(self, like: Vector, capacity: int):
-        self.rows = like.new_empty(capacity, like.numel())
+    rows: where the rows are stored; by default beside the start vector `like`.
+    """
+
+    def __init__(self, like: Vector, capacity: int, rows: Rows | None = None):
+        self.rows = rows or rows_at(like, capacity)
         self.count = 0
         self.pending: list[int] = []
+        self._parents: dict[int, int | None] = {}
+        """Rows whose products lie along themselves, one row more (or none) and new ones alone: by A's symmetry, those
+        that joined when every product so far lay in the rows."""
         self._H = torch.zeros(capacity, capacity, dtype=torch.float64, device=like.device)
         self._scale = torch.zeros((), dtype=torch.float64, device=like.device)
         self._breakdown = breakdown(like)
         self._born: list[tuple[int, int]] = []
         self.dropped = 0.0
         """The largest remainder that was taken for zero."""
-        self._aside = self.rows[:0], self._H[:0, :0]
+        self._aside: tuple[list[Vector], Tensor] = [], self._H[:0, :0]
         self._set_aside_at = self._held = 0
 
     @property
@@ -71,28 +78,59 @@ class Basis:
             raise illegal("norm of a start vector", length.item(), "finite", "Draw another one.")
         if length.item() == 0 or self.count >= self.rows.shape[1]:
             return False
-        _, rest, length = orthogonalise(self.rows[: self.count], vector * (1 / length).to(vector.dtype))
+        _, rest, length = orthogonalise(self._filled, vector * (1 / length).to(vector.dtype))
         if length.item() <= self._breakdown:
             return False
-        _, rest, length = orthogonalise(self.rows[: self.count], rest * (1 / length).to(rest.dtype))
+        _, rest, length = orthogonalise(self._filled, rest * (1 / length).to(rest.dtype))
         self.rows[self.count] = rest * (1 / length).to(rest.dtype)
+        if not self.count:
+            self._parents[0] = None
         self.pending.append(self.count)
         self.count += 1
         return True
 
     def expand(self, matvec: Matvec, row: int) -> int:
         """Multiply a pending row; returns the new pending row. Does not wait for the device."""
-        new = self.count
-        h, w, length = orthogonalise(self.rows[:new], matvec(self.rows[row]))
-        self._scale = torch.maximum(self._scale, torch.linalg.vector_norm(torch.cat([h, length[None]])))
-        beta, self.rows[new] = unit_or_zero(w, length, self._breakdown * self._scale)
-        self._H[:new, row] = h
-        self._H[new, row] = beta
+        new, vector = self.count, self.rows[row]
+        short = row in self._parents and len(self.pending) == 1
+        h, w, length = (
+            self._recur(row, vector, matvec(vector)) if short else orthogonalise(self._filled, matvec(vector))
+        )
+        column = self._H[: new + 1, row]
+        column[:new], column[new] = h, length
+        self._scale = torch.maximum(self._scale, torch.linalg.vector_norm(column))
+        alive = length > self._breakdown * self._scale
+        column[new].mul_(alive)
+        self.rows[new] = w * torch.where(alive, 1 / length, column[new]).to(w.dtype)
         self.pending.remove(row)
+        if not self.pending and not self._held:
+            self._parents[new] = row
         self.pending.append(new)
         self._born.append((new, row))
         self.count += 1
         return new
+
+    def _recur(self, row: int, vector: Vector, w: Vector) -> tuple[Tensor, Vector, Tensor]:
+        """`orthogonalise` of the product of a row that is known to lie along few others: these first, then all.
+
+        The first two terms of Lanczos' recurrence take the place of the first of two passes over the rows.
+        """
+        parent = self._parents[row]
+        beta = None if parent is None else self._H[row, parent].to(w.dtype)
+        if parent is not None and beta is not None:
+            w = torch.addcmul(w, self.rows[parent], beta, value=-1)
+        alpha = inner(vector, w).to(w.dtype)
+        w = torch.addcmul(w, vector, alpha, value=-1)
+        h = self._filled.products(w)
+        w = self._filled.without(h, w)
+        h[row].add_(alpha)
+        if parent is not None and beta is not None:
+            h[parent].add_(beta)
+        return h, w, norm(w)
+
+    @property
+    def _filled(self) -> Rows:
+        return self.rows.first(self.count)
 
     def coefficients(self) -> np.ndarray:
         """H (p, p), columns of pending rows zero, after cutting off rows that a breakdown left empty."""
@@ -122,8 +160,8 @@ class Basis:
         y = np.zeros(self.count)
         y[self.expanded] = coordinates
         image = self.coefficients()[:, self.expanded] @ coordinates
-        pair = self.rows.new_empty(2, self.rows.shape[1], dtype=torch.float64)
-        combinations(torch.from_numpy(np.stack([y, image])).to(self._H.device), self.rows[: self.count], out=pair)
+        pair = self._H.new_empty(2, self.rows.shape[1])
+        self._filled.combine(torch.from_numpy(np.stack([y, image])).to(self._H.device), pair)
         return norm(matvec(pair[0]) - pair[1]).item()
 
     def compress(self, coordinates: np.ndarray, first: int = 0) -> None:
@@ -153,15 +191,17 @@ class Basis:
         if order != list(range(self.count)):
             self._transform(np.eye(self.count)[order])
         m = self.count - len(self.pending)
-        self._aside = self.rows[m : self.count].clone(), self._H[m : self.count, :m].clone()
+        self._aside = [self.rows[i].clone() for i in range(m, self.count)], self._H[m : self.count, :m].clone()
         self._set_aside_at, self._held, self.pending = m, len(self.pending), []
+        self._parents.clear()
         self._truncate(m)
 
     def bring_back(self) -> None:
         """Put what was set aside back: its part along newer rows into H, the rest as pending rows."""
         m, self._held = self._set_aside_at, 0
+        self._parents.clear()
         for vector, coupling in zip(*self._aside, strict=True):
-            along, rest, length = orthogonalise(self.rows[: self.count], vector)
+            along, rest, length = orthogonalise(self._filled, vector)
             self._H[: self.count, :m] += torch.outer(along, coupling)
             if self.inject(rest):
                 self._H[self.count - 1, :m] = length * coupling
@@ -186,6 +226,7 @@ class Basis:
         self._H[count:, :] = 0
         self._H[:, count:] = 0
         self.pending = [i for i in self.pending if i < count]
+        self._parents = {row: parent for row, parent in self._parents.items() if row < count}
         self.count = count
 
     def _transform(self, M: np.ndarray) -> None:
@@ -194,15 +235,17 @@ class Basis:
         H = rotation @ self._H[: self.count, : self.count] @ rotation.T
         self._H.zero_()
         self._H[: len(M), : len(M)] = H
-        combinations(rotation, self.rows[: self.count], out=self.rows[: len(M)])
+        self.rows.rotate(rotation, self.count)
+        self._parents.clear()
         self.count = len(M)
 
     def vectors(self, coordinates: np.ndarray) -> Float[Tensor, "k n"]:
-        """The combinations of the expanded rows in `coordinates` (m, k), as orthonormal rows (k, n)."""
+        """The combinations of the expanded rows in `coordinates` (m, k), orthonormal, stored where the rows are."""
         M = np.zeros((coordinates.shape[1], self.count))
         M[:, self.expanded] = coordinates.T
-        out = self.rows.new_empty(len(M), self.rows.shape[1])
-        combinations(torch.from_numpy(M).to(self._H.device), self.rows[: self.count], out=out)
-        gram = torch.stack([products(out, v) for v in out])  # rounding of many restarts has added up in the rows
-        combinations(torch.linalg.inv(torch.linalg.cholesky(gram)), out, out=out)
+        out = self.rows.parts[0].new_empty(len(M), self.rows.shape[1])
+        self._filled.combine(torch.from_numpy(M).to(self._H.device), out)
+        found = self.rows.over(out)
+        gram = torch.stack([found.products(found[i]) for i in range(len(M))])  # rounding of restarts has added up
+        found.rotate(torch.linalg.inv(torch.linalg.cholesky(gram)), len(M))
         return out

@@ -29,7 +29,12 @@ def inner(x: Vector, y: Vector) -> Float[Tensor, ""]:
 
 
 def norm(x: Vector) -> Float[Tensor, ""]:
-    """‖x‖₂ in float64, on the vector's device; scaled first, so that squares neither overflow nor vanish."""
+    """‖x‖₂ in float64, on the vector's device; squares neither overflow nor vanish.
+
+    Squares of float32 are far inside the range of float64; a vector in float64 is scaled first.
+    """
+    if x.dtype != torch.float64:
+        return torch.linalg.vector_norm(x, dtype=torch.float64)
     peak = torch.linalg.vector_norm(x, float("inf"))
     scaled = x / torch.where(peak > 0, peak, torch.ones_like(peak))
     return inner(scaled, scaled).sqrt() * peak
@@ -39,9 +44,9 @@ def combinations(coefficients: Float[Tensor, "m k"], rows: Float[Tensor, "k n"],
     """out ← coefficients @ rows, rounded once; `out` (m, n) may be the first rows of `rows` itself.
 
     Taken in float64 by blocks of columns, so that it needs little memory and that a reduced precision of
-    float32 matrix products (TF32) does not spoil the rows' orthogonality.
+    float32 matrix products (TF32) does not spoil the rows' orthogonality. A block stays in a processor's cache.
     """
-    width = max(1, (1 << 22) // max(1, len(rows)))
+    width = max(1, (1 << 16 if rows.is_cpu else 1 << 22) // max(1, len(rows)))
     factor = coefficients.double()
     for start in range(0, rows.shape[1], width):
         columns = slice(start, start + width)

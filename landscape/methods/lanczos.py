@@ -12,7 +12,8 @@ from torch import Tensor
 
 from landscape.aliases import Matvec, Vector
 from landscape.errors import InputError, illegal
-from landscape.methods.inner import combinations, norm, products
+from landscape.methods.inner import combinations, norm
+from landscape.methods.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -42,18 +43,20 @@ class Ritz:
     residuals: np.ndarray
 
 
-def orthogonalise(rows: Float[Tensor, "k n"], w: Vector) -> tuple[Float[Tensor, " k"], Vector, Float[Tensor, ""]]:
+def orthogonalise(
+    rows: Float[Tensor, "k n"] | Rows, w: Vector
+) -> tuple[Float[Tensor, " k"], Vector, Float[Tensor, ""]]:
     """Split w = Σ c_i·row_i + u with u ⟂ rows: returns c (float64), u and ‖u‖.
 
     Block Gram-Schmidt, twice: one matrix product finds all coefficients, the second pass removes what
     rounding left behind in the first.
     """
-    total = torch.zeros(len(rows), dtype=torch.float64, device=w.device)
-    for _ in range(2):
-        coefficients = products(rows, w)
-        w = w - coefficients.to(w.dtype) @ rows
-        total += coefficients
-    return total, w, norm(w)
+    held = rows if isinstance(rows, Rows) else Rows((rows,), w[:0], True)
+    first = held.products(w)
+    w = held.without(first, w)
+    second = held.products(w)
+    w = held.without(second, w)
+    return first + second, w, norm(w)
 
 
 def require_finite(*coefficients: np.ndarray) -> None:

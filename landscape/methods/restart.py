@@ -19,10 +19,15 @@ from torch import Tensor
 
 from landscape.aliases import Matvec, Vector
 from landscape.methods.basis import Basis, RitzValues
+from landscape.methods.rows import rows_at
 from landscape.methods.wanted import bars, by_wantedness, evidence, evidence_needed, in_order
 
 ROUNDING = 16.0
 """Residual bounds allow for so many units of rounding of max|λ|, besides the noise measured in the products."""
+
+SETTLED = 0.01
+"""A second chain's outermost Ritz value counts as an eigenvalue, and as its outermost, at so much of the tolerance:
+with a residual as large as the tolerance it may be a mixture of two, the outer of which goes unseen."""
 
 CHAIN_ROOM = 16
 """Rows to set free before a second chain starts, where the wanted pairs leave so many."""
@@ -65,6 +70,7 @@ def extreme_eigenpairs(
     watch: Callable[[int, int], object] | None = None,
     exact: Matvec | None = None,
     start: Float[Tensor, "m n"] | None = None,
+    store: torch.device | None = None,
 ) -> Eigenpairs:
     """`count` eigenpairs at each wanted end of A: `largest`, `smallest`, `magnitude` or `both`.
 
@@ -76,6 +82,7 @@ def extreme_eigenpairs(
     bounds have to allow for (the operator itself by default, which only shows errors that vary).
     start: approximate eigenvectors as rows, of a nearby operator say; their sum is the first vector instead of
     fresh(0). Exact rows take one product each, poor ones no more products than a random start.
+    store: device whose memory holds the rows and the vectors found; by default the start vector's.
     Gives all n pairs when n is less than what is asked, and fewer than asked when the budget is smaller.
     Raises `InputError` for a product that is not finite.
     """
@@ -84,7 +91,8 @@ def extreme_eigenpairs(
     capacity = max(min(max_basis, 2 * n), smallest_basis(count, ends, n))
     exact = exact or (lambda v: matvec(v.to(like.dtype)).double())
     total = _total(count, ends, n)
-    search = _Search(matvec, fresh, Basis(like, capacity), ends, total, tolerance, max_matvecs, exact)
+    basis = Basis(like, capacity, rows_at(like, capacity, store))
+    search = _Search(matvec, fresh, basis, ends, total, tolerance, max_matvecs, exact)
     return search.run(watch or (lambda matvecs, converged: None), start)
 
 
@@ -117,7 +125,7 @@ class _Search:
     """The budget ended before the second chain had said what it was asked."""
 
     def run(self, watch: Callable[[int, int], object], start: Tensor | None) -> Eigenpairs:
-        if start is None or not self.basis.inject(start.to(self.basis.rows).sum(0)):
+        if start is None or not self.basis.inject(start.to(self.basis.rows.like).sum(0)):
             self._inject()
         self._expand(self.basis.pending[0], self.total + 5)
         while True:
@@ -225,7 +233,8 @@ class _Search:
             if ritz.values[0] < low - self.target or ritz.values[-1] > high + self.target:
                 return True
             found = np.zeros(2) if restarted else self._evidence(ritz, first, low, high)
-            proven |= (ritz.residuals[[0, -1]] <= self.target) | (found >= needed)
+            settled = ritz.residuals[[0, -1]] <= max(4 * self.noise, SETTLED * self.target)
+            proven |= settled | (found >= needed)
             if proven.all() or not self.basis.pending:
                 return False
             if self.matvecs >= self.max_matvecs:

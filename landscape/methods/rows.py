@@ -1,0 +1,125 @@
+"""Storage of basis rows: beside the arithmetic, or in another memory and brought over part by part.
+
+A basis that does not fit beside the arithmetic lies in parts of columns, each contiguous, so that the first k
+rows of a part are one transfer out of page-locked memory. Transfers are ordered with the arithmetic and nothing
+waits for them; they take so much longer than what is done with a part that overlapping the two gains nothing.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from landscape.aliases import Vector
+from landscape.methods import inner
+
+_PART = 1 << 26
+"""Entries of a part of another memory: 256 MiB in float32."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """k rows of length n in `parts` of columns (k, width); arithmetic is done where `like` (0,) is, in its dtype."""
+
+    parts: tuple[Tensor, ...]
+    like: Vector
+    resident: bool
+    """One part, which lies where the arithmetic is done."""
+
+    def __len__(self) -> int:
+        return len(self.parts[0])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self), sum(part.shape[1] for part in self.parts)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the arithmetic."""
+        return self.like.dtype
+
+    def first(self, count: int) -> "Rows":
+        """The first `count` rows, sharing their storage."""
+        return Rows(tuple([part[:count] for part in self.parts]), self.like, self.resident)
+
+    def over(self, other: Float[Tensor, "m n"]) -> "Rows":
+        """Rows that are stored in `other`, in parts as wide as these."""
+        return Rows(other.split(self._width, 1), self.like, self.resident)
+
+    def __getitem__(self, i: int) -> Vector:
+        """Row i where the arithmetic is done; shares its storage where that is the same place."""
+        if self.resident:
+            return self.parts[0][i]
+        return torch.cat([self._here(part[i]) for part in self.parts])
+
+    def __setitem__(self, i: int, v: Vector) -> None:
+        for part, piece in self._along(v):
+            part[i].copy_(piece, non_blocking=True)
+
+    def products(self, v: Vector) -> Float[Tensor, " k"]:
+        """⟨row_i, v⟩ for each row, in float64."""
+        if self.resident:
+            return inner.products(self.parts[0], v)
+        found = [inner.products(self._here(part), piece) for part, piece in self._along(v)]
+        return torch.stack(found).sum(0)
+
+    def without(self, coefficients: Float[Tensor, " k"], w: Vector) -> Vector:
+        """w − Σ c_i·row_i."""
+        factors = coefficients.to(w.dtype)
+        if self.resident:
+            return w - factors @ self.parts[0]
+        return torch.cat([piece - factors @ self._here(part) for part, piece in self._along(w)])
+
+    def combine(self, coefficients: Float[Tensor, "m k"], out: Tensor) -> None:
+        """out ← coefficients @ rows, rounded once; `out` (m, n) lies where it likes, in any dtype."""
+        for part, target in zip(self.parts, out.split(self._width, 1), strict=True):
+            self._combine(coefficients, part, target)
+
+    def rotate(self, coefficients: Float[Tensor, "m k"], count: int) -> None:
+        """The first m rows become coefficients @ (the first `count` rows)."""
+        for part in self.parts:
+            self._combine(coefficients, part[:count], part[: len(coefficients)])
+
+    def _combine(self, coefficients: Float[Tensor, "m k"], part: Tensor, target: Tensor) -> None:
+        if part.device == target.device == self.like.device:
+            inner.combinations(coefficients, part, out=target)
+            return
+        here = self._here(part)
+        found = here.new_empty(len(coefficients), part.shape[1])
+        inner.combinations(coefficients, here, out=found)
+        target.copy_(found, non_blocking=target.is_pinned())
+
+    def _here(self, stored: Tensor) -> Tensor:
+        return stored.to(self.like, non_blocking=True)
+
+    def _along(self, v: Vector) -> Iterator[tuple[Tensor, Tensor]]:
+        return zip(self.parts, v.split(self._width), strict=True)
+
+    @property
+    def _width(self) -> int:
+        return self.parts[0].shape[1]
+
+
+def rows_at(like: Vector, capacity: int, device: torch.device | None = None, width: int | None = None) -> Rows:
+    """Room for `capacity` rows like `like` (n,), uninitialised, on its own device or another one.
+
+    width: columns of a part; by default everything on the own device, and what fits into `_PART` on another.
+    """
+    n, device = like.numel(), device or like.device
+    if device == like.device and width is None:
+        return Rows((like.new_empty(capacity, n),), like[:0], True)
+    width = width or max(1, _PART // max(1, capacity))
+    widths = [min(width, n - start) for start in range(0, n, width)]
+    return Rows(tuple(_locked(like, capacity, w, device) for w in widths), like[:0], False)
+
+
+def _locked(like: Vector, capacity: int, width: int, device: torch.device) -> Tensor:
+    """Page-locked where a device is to read it, and where the system grants that."""
+    if like.device.type != "cpu":
+        try:
+            return torch.empty(capacity, width, dtype=like.dtype, device=device, pin_memory=True)
+        except RuntimeError:
+            pass
+    return torch.empty(capacity, width, dtype=like.dtype, device=device)
