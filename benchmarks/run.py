@@ -4,12 +4,13 @@ import sys
 
 import torch
 
-from benchmarks import density, eigenvalues, keskar, product, trace
+from benchmarks import density, eigenvalues, keskar, product, progressive, trace
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     output = ["--json"] if "--json" in sys.argv else []
     product.main(["mlp", "gpt", "resnet", "--repeats", "5", *output])
     eigenvalues.main(["mlp", "gpt", "resnet", "--repeats", "3", *output])
+    progressive.main(["--examples", "2000", *output])
     for benchmark in (density, trace, keskar):
         benchmark.main()

@@ -96,6 +96,7 @@ def measure_pairs(
         product, fresh, spec.count, spec.ends, spec.tolerance / 2,
         spec.max_matvecs, plan.rows, watch, exact(sample, product), store=plan.device,
     )  # fmt: skip
+    del product, sample  # what they keep makes room for the full data
     matvec = problem.operator(spec.operator, w, spec.seed)
     before = found.matvecs
     pairs = refine(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from matrices import fresh, symmetric
 
-from benchmarks import eigenvalues, gpu, harness, models, peers, product, references
+from benchmarks import eigenvalues, gpu, harness, models, peers, product, progressive, references
 from benchmarks.host_reads import HostReads, reads_of_lanczos
 from landscape import hessian, seeds
 from landscape.errors import InputError
@@ -259,3 +259,11 @@ def test_reads_of_a_trace_do_not_grow_with_the_probes():
             hutchinson(lambda v: A @ v, z)
         counts.append(reads.count)
     assert counts[0] == counts[1] < 8
+
+
+def test_progressive_counts_its_work():
+    result = progressive.compare(models.digits_problem(torch.float32), 2)
+    assert set(result) == {"name", "problem", "ours", "peers", "ratio", "conditions"}
+    assert result["ours"]["converged"]
+    assert result["ours"]["error"] < 0.02
+    assert result["ratio"] == pytest.approx(result["peers"]["plain Lanczos"]["work"] / result["ours"]["work"])

@@ -164,7 +164,7 @@ class Product:
         check = self._plain(first, v)
         if time.perf_counter() - begun < _QUICK and _FORWARD_RULES not in sys.modules:
             self.terms = replace(self.terms, recordable=self.terms.recordable[::-1])
-        folded = self._folded(first, v, None, check)
+        folded = self._folded(first, v, None, check)  # against a fault of torch's forward-mode rules
         largest = sum(f.bytes for f in folded)
         second = next(batches, None)
         rows = int(_COMFORT / max(1, largest) * rows_of(first[1])) if self.divisible else 0
