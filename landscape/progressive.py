@@ -95,6 +95,7 @@ def measure_pairs(
     found = extreme_eigenpairs(
         product, fresh, spec.count, spec.ends, spec.tolerance / 2,
         spec.max_matvecs, plan.rows, watch, exact(sample, product), store=plan.device,
+        exhaustive=spec.exhaustive,
     )  # fmt: skip
     del product, sample  # what they keep makes room for the full data
     matvec = problem.operator(spec.operator, w, spec.seed)

@@ -82,7 +82,7 @@ class HessianResult(Result):
     eigenvalues: (k,). residuals: (k,) ‖Hv − λv‖₂, so that an eigenvalue of H lies within residual of λ.
     sampling_errors: (k,) standard error of vᵀHv from the examples being a sample (NaN when not asked or
     with a single batch). converged: (k,) residual ≤ tolerance·scale, where scale ≈ max|λ|, and the search for
-    further wanted eigenvalues was finished.
+    further wanted eigenvalues was finished unless spec.exhaustive is False.
     vectors: (k, n) orthonormal rows, or (0, 0) when not kept.
     """
 

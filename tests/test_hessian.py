@@ -199,3 +199,14 @@ def test_pyhessian_refuses_inputs_that_are_not_one_tensor():
     )
     with pytest.raises(InputError, match="one tensor"):
         pyhessian_eigenvalues(problem, 1)
+
+
+def test_not_exhaustive_spares_the_second_chain_and_says_so():
+    problem = network("mlp").problem()
+    thorough = hessian.measure(problem, HessianSpec(count=3))
+    quick = hessian.measure(problem, HessianSpec(count=3, exhaustive=False))
+    np.testing.assert_allclose(quick.eigenvalues, thorough.eigenvalues, rtol=1e-6)
+    assert quick.matvecs < thorough.matvecs
+    assert quick.converged.all()
+    assert thorough.conditions["complete"]
+    assert not quick.conditions["complete"]

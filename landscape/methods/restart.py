@@ -39,8 +39,8 @@ class Eigenpairs:
 
     vectors: (k, n) orthonormal rows. residuals: (k,) bounds on ‖Av − λv‖, rounding included, so that an
     eigenvalue lies within residual of λ. complete: a fresh random start has shown that no further wanted
-    eigenvalue exists; False when the budget ended first. converged: (k,) complete, and residual ≤
-    tolerance·scale. scale: max|θ| over all Ritz values. restarts: times the basis was full.
+    eigenvalue exists; False when the budget ended first. converged: (k,) residual ≤ tolerance·scale, and complete
+    unless that was not asked for. scale: max|θ| over all Ritz values. restarts: times the basis was full.
     """
 
     values: np.ndarray
@@ -71,6 +71,7 @@ def extreme_eigenpairs(
     exact: Matvec | None = None,
     start: Float[Tensor, "m n"] | None = None,
     store: torch.device | None = None,
+    exhaustive: bool = True,
 ) -> Eigenpairs:
     """`count` eigenpairs at each wanted end of A: `largest`, `smallest`, `magnitude` or `both`.
 
@@ -83,6 +84,8 @@ def extreme_eigenpairs(
     start: approximate eigenvectors as rows, of a nearby operator say; their sum is the first vector instead of
     fresh(0). Exact rows take one product each, poor ones no more products than a random start.
     store: device whose memory holds the rows and the vectors found; by default the start vector's.
+    exhaustive: False leaves the second chain out: no products are spent on eigenvalues that one start cannot see
+    (copies, above all), `complete` stays False, and `converged` speaks of the residuals alone.
     Gives all n pairs when n is less than what is asked, and fewer than asked when the budget is smaller.
     Raises `InputError` for a product that is not finite.
     """
@@ -92,7 +95,7 @@ def extreme_eigenpairs(
     exact = exact or (lambda v: matvec(v.to(like.dtype)).double())
     total = _total(count, ends, n)
     basis = Basis(like, capacity, rows_at(like, capacity, store))
-    search = _Search(matvec, fresh, basis, ends, total, tolerance, max_matvecs, exact)
+    search = _Search(matvec, fresh, basis, ends, total, tolerance, max_matvecs, exact, exhaustive)
     return search.run(watch or (lambda matvecs, converged: None), start)
 
 
@@ -112,6 +115,7 @@ class _Search:
     tolerance: float
     max_matvecs: int
     exact: Matvec
+    exhaustive: bool = True
     matvecs: int = 0
     restarts: int = 0
     rotations: int = 0
@@ -135,10 +139,11 @@ class _Search:
                 self._audit()
                 continue
             spanned = len(self.ritz.values) == self.basis.rows.shape[1]
-            if not len(unsettled) and (spanned or self.matvecs < self.max_matvecs):
+            if not len(unsettled) and self.exhaustive and (spanned or self.matvecs < self.max_matvecs):
                 self.complete = self._nothing_is_missing()
             watch(self.matvecs, int((self.ritz.residuals[self.wanted] <= self.target).sum()))
-            if self.complete or self.matvecs >= self.max_matvecs:
+            done = self.complete or (not len(unsettled) and not self.exhaustive)
+            if done or self.matvecs >= self.max_matvecs:
                 return self._result()
             if len(unsettled):
                 self._extend(unsettled)
@@ -262,7 +267,7 @@ class _Search:
             values=self.ritz.values[chosen],
             vectors=self.basis.vectors(self.ritz.coordinates[:, chosen]),
             residuals=residuals,
-            converged=(residuals <= self.tolerance * self.scale) & self.complete,
+            converged=(residuals <= self.tolerance * self.scale) & (self.complete or not self.exhaustive),
             scale=self.scale,
             complete=self.complete,
             matvecs=self.matvecs,
