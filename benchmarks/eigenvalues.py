@@ -64,7 +64,8 @@ def prepared(problem: Problem) -> Problem:
     """The problem with its product recorded."""
     model = copy.deepcopy(problem.model).requires_grad_(True)
     twin = Prepared(model, problem.loss, problem.batches, problem.batch_norm, problem.engine)
-    twin.hessian(twin.weights)(torch.ones_like(twin.weights))
+    for _ in range(2):  # the second call records
+        twin.hessian(twin.weights)(torch.ones_like(twin.weights))
     return twin
 
 

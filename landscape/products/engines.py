@@ -40,29 +40,38 @@ def _torch_may_deprecate_itself() -> Iterator[None]:
 
 
 class Folded:
-    """The recorded product of one batch; `first` is its value at the vector it was recorded with."""
+    """The recorded product of one batch; `first` is its value at the vector it was recorded with.
 
-    def __init__(self, at_batch: AtBatch, w: Vector, batch: Batch, v: Vector, compiler: "Compiler | None" = None):
+    known: another vector and the product there, which the recording has to reproduce; `RecordingError` if not.
+    """
+
+    def __init__(
+        self, at_batch: AtBatch, w: Vector, batch: Batch, v: Vector,
+        compiler: "Compiler | None" = None, known: tuple[Vector, Vector] | None = None,
+    ):  # fmt: skip
         with _torch_may_deprecate_itself():
             tape, first = record(at_batch(w, batch), v)
         tape = simplify(tape)
         self.first = first
-        self.run: Matvec = compiler(tape) if compiler else _checked(tape, v, first)
+        self.run: Matvec = compiler(tape) if compiler else _checked(tape, *(known or (v, first)))
         self.bytes = constant_bytes(tape)
 
     def __call__(self, v: Vector) -> Vector:
         return self.run(v)
 
 
-def _checked(tape: Tape, v: Vector, first: Vector) -> Matvec:
+def _checked(tape: Tape, v: Vector, expected: Vector) -> Matvec:
     """The fused tape, or the plain one where fusing has changed a layout that a later step relies on."""
     try:
         fused = function(fuse(tape))
-        if same(fused(v), first):
+        if same(fused(v), expected):
             return fused
     except FAILURES:
         pass
-    return function(tape)
+    plain = function(tape)
+    if not same(plain(v), expected):
+        raise RecordingError("the recording differs from double backward")
+    return plain
 
 
 class Compiler:
@@ -115,20 +124,18 @@ def best_step(gradient: Gradient, w: Vector, batch: Batch, v: Vector) -> tuple[f
     return steps[best], apart[best] / size if size else 0.0
 
 
-def fold(terms: Terms, w: Vector, batch: Batch, v: Vector, compiler: Compiler | None, check: Vector | None) -> Folded:
-    """The first of the recordable ways that can be recorded and agrees with `check`, the reference at v."""
+def fold(
+    terms: Terms, w: Vector, batch: Batch, v: Vector, compiler: Compiler | None, known: tuple[Vector, Vector] | None
+) -> Folded:
+    """The first of the recordable ways that can be recorded and reproduces what is `known` (see `Folded`)."""
     reasons: list[Any] = []
     for at_batch in terms.recordable:
         try:
-            folded = Folded(at_batch, w, batch, v, compiler)
+            return Folded(at_batch, w, batch, v, compiler, known)
         except FAILURES as reason:
             if _out_of_memory(reason):
                 raise
             reasons.append(reason)
-            continue
-        if check is None or same(folded.first, check):
-            return folded
-        reasons.append("it differs from double backward")
     raise RecordingError("; ".join(str(r).split("\n")[0] for r in reasons))
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import torch
-from torch import Tensor
 
 from landscape.aliases import Batch, Matvec, Vector
 from landscape.batches import joined, rows_of, split
@@ -21,6 +20,8 @@ from landscape.spec import ENGINES
 _SHARE = 0.5
 """Of the memory available at the first product, engines that keep things keep no more than this."""
 
+_RECORDING = ("auto", "folded", "compiled")
+
 _QUICK, _FORWARD_RULES = 0.02, "torch._decomp.decompositions_for_jvp"
 """Below so many seconds a product, loading torch's rules for forward mode costs more than they save: a second."""
 
@@ -30,7 +31,7 @@ _COMFORT = 1 << 26
 
 @dataclass
 class Product:
-    """v ↦ (1/N) Σ_batches A_b·v at fixed weights; the first call prepares what the engine keeps.
+    """v ↦ (1/N) Σ_batches A_b·v at fixed weights; what the engine keeps is prepared at the second call.
 
     terms: the matrix of one batch. passes: gives the batches anew, in a fixed order. engine: `folded` records
     the product once and repeats only what depends on v; `compiled` also compiles that; `retained` keeps
@@ -38,8 +39,9 @@ class Product:
     batches as memory allows and recomputes the others, or takes differences where a model has no second
     derivative. divisible: whether batches may be joined and split without changing the sum.
 
-    After the first call `chosen` says what is done. A batch that does not fit into the device's memory is
-    halved until it does; `InputError` when one example does not fit.
+    After the second call `chosen` says what is done; the first is by double backward, and checks the recording.
+    A batch that does not fit into the device's memory is halved until it does; `InputError` when one example does
+    not fit.
     """
 
     terms: Terms
@@ -62,6 +64,9 @@ class Product:
     _skip: int = 0
     _step: float = 0.0
     _channels_last: bool = False
+    _first: tuple[Vector, Vector] | None = None
+    """The first vector, and the first batch's product with it."""
+    _quick: bool = False
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
@@ -70,6 +75,8 @@ class Product:
     def __call__(self, v: Vector) -> Vector:
         if self._ready is None:
             return self._prepare(v).div_(self.size)
+        if self.engine in _RECORDING and self._first is not None:
+            return self._record(v).div_(self.size)
         total = torch.zeros_like(self.w)
         for run in self._ready:
             total += run(v)
@@ -79,15 +86,25 @@ class Product:
                     total += self._plain(batch, v)
         return total.div_(self.size)
 
-    # -- the first call ----------------------------------------------------------------------------
+    # -- the first calls ---------------------------------------------------------------------------
 
     def _prepare(self, v: Vector) -> Vector:
-        if self.engine in ("recompute", "differences"):
-            self._ready, self._rest = [], 1
-            self.chosen = self.engine
-            return self._stream(v)
+        """The first product, by double backward; whoever wants only one pays for no recording."""
         if self.engine == "retained":
             return self._retain(v)
+        self._ready, self._rest = [], 1
+        self.chosen = "differences" if self.engine == "differences" else "recompute"
+        try:
+            return self._stream(v)
+        except (RuntimeError, NotImplementedError) as reason:
+            if self.terms.gradient is None or isinstance(reason, torch.OutOfMemoryError) or self.engine != "auto":
+                raise
+            self.engine = "differences"
+            return self._stream(v)
+
+    def _record(self, v: Vector) -> Vector:
+        """The second product, while recording; the recording has to reproduce the first."""
+        self._rest, self._skip = 0, 0
         try:
             return self._fold(v)
         except (RuntimeError, NotImplementedError) as reason:
@@ -98,17 +115,11 @@ class Product:
                     f"engine = {self.engine} cannot record this model's products ({reason}). "
                     "Use recompute or differences."
                 ) from reason
-            return self._without_recording(v)
-
-    def _without_recording(self, v: Vector) -> Vector:
-        self._ready, self._rest, self._skip, self.chosen = [], 1, 0, "recompute"
-        try:
+            self.engine, self.chosen = "recompute", "recompute"
+            self._ready, self._rest, self._skip, self.kept_bytes, self.part = [], 1, 0, 0, None
             return self._stream(v)
-        except (RuntimeError, NotImplementedError) as reason:
-            if self.terms.gradient is None or isinstance(reason, torch.OutOfMemoryError):
-                raise
-            self.engine = "differences"
-            return self._stream(v)
+        finally:
+            self._first = None
 
     def _stream(self, v: Vector) -> Vector:
         total = torch.zeros_like(self.w)
@@ -116,7 +127,12 @@ class Product:
             if self.engine == "differences" and number == 0 and self.terms.gradient is not None:
                 self._step, self.error = best_step(self.terms.gradient, self.w, batch, v)
                 self.chosen = f"differences (relative error about {self.error:.1g})"
-            total += self._plain(batch, v)
+            begun = time.perf_counter()
+            product = self._plain(batch, v)
+            if number == 0 and self.engine in _RECORDING:
+                self._first = v.clone(), product.clone()
+                self._quick = time.perf_counter() - begun < _QUICK
+            total += product
         return total
 
     def _retain(self, v: Vector) -> Vector:
@@ -160,11 +176,9 @@ class Product:
             self._channels_last = channels_last_is_faster(self.terms.gradient, self.w, next(self.passes()))
         batches = self._batches()
         first = next(batches)
-        begun = time.perf_counter()
-        check = self._plain(first, v)
-        if time.perf_counter() - begun < _QUICK and _FORWARD_RULES not in sys.modules:
+        if self._quick and _FORWARD_RULES not in sys.modules:
             self.terms = replace(self.terms, recordable=self.terms.recordable[::-1])
-        folded = self._folded(first, v, None, check)  # against a fault of torch's forward-mode rules
+        folded = self._folded(first, v, None, self._first)  # reproduced against faults of torch's forward-mode rules
         largest = sum(f.bytes for f in folded)
         second = next(batches, None)
         rows = int(_COMFORT / max(1, largest) * rows_of(first[1])) if self.divisible else 0
@@ -182,9 +196,11 @@ class Product:
                 largest = max(largest, sum(f.bytes for f in folded))
                 yield folded, batch, parts
 
-    def _folded(self, batch: Batch, v: Vector, compiler: Compiler | None, check: Tensor | None) -> list[Folded]:
+    def _folded(
+        self, batch: Batch, v: Vector, compiler: Compiler | None, known: tuple[Vector, Vector] | None
+    ) -> list[Folded]:
         try:
-            return [fold(self.terms, self.w, batch, v, compiler, check)]
+            return [fold(self.terms, self.w, batch, v, compiler, known)]
         except torch.OutOfMemoryError:
             return [f for half in self._halves(batch) for f in self._folded(half, v, compiler, None)]
 

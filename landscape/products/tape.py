@@ -7,7 +7,7 @@ This is partial evaluation ("folding") of the product at fixed weights and data.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -166,7 +166,23 @@ class Recorder(TorchDispatchMode):
             raise RecordingError("the product does not depend on the vector")
         if any(tensor._version != version for tensor, version in self._captured):
             raise RecordingError("a constant changes after its use")
-        return Tape(self.steps, self.argument, place, frozenset(self._zeros))
+        steps = self._without_graphs()
+        return Tape(steps, self.argument, place, frozenset(self._zeros))
+
+    def _without_graphs(self) -> list[Step]:
+        """The steps with constants that no longer hold the autograd graph they may have come from."""
+        held: dict[int, Tensor] = {}
+
+        def detached(x: Any) -> Any:
+            if not (isinstance(x, Tensor) and x.requires_grad):
+                return x
+            if id(x) not in held:
+                held[id(x)] = x.detach()
+                if id(x) in self._zeros:
+                    self._zeros[id(held[id(x)])] = held[id(x)]
+            return held[id(x)]
+
+        return [replace(s, args=mapped(detached, s.args), kwargs=mapped(detached, s.kwargs)) for s in self.steps]
 
     # -- which tensors depend on v -----------------------------------------------------------------
 
