@@ -267,6 +267,8 @@ def _notes(result: Result) -> list[str]:
             f"Progressive: eigenspace from {c['sample']} examples with {100 * c['coverage']:.4g} % of the curvature "
             f"score, residuals from all; the work of {c['work']:.3g} products with all examples."
         )
+    if isinstance(result, HessianResult) and result.converged.all() and not c.get("complete", True):
+        lines.append("No second search: a copy or a close neighbour of an eigenvalue may be missing (--exhaustive).")
     if c.get("sampling_limited"):
         lines.append(
             "The sampling error of some λ exceeds the tolerance: as estimates of the population they would be no "

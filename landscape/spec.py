@@ -61,7 +61,9 @@ class HessianSpec(Spec):
     basis_gib: float | None = option(None, "memory for the Krylov basis in GiB, restarts when it is full; default at "
                                      "most half of what is free", above=0)  # fmt: skip
     progressive: bool = option(False, "find the eigenspace on the examples that matter, then certify it on all")
-    exhaustive: bool = option(True, "look with a second random start for eigenvalues that the first cannot see: copies")
+    exhaustive: bool = option(
+        True, "look with a second random start for eigenvalues missed by the first: copies and close neighbours"
+    )
     sampling_error: bool = option(True, "standard error of each eigenvalue from the per-batch Rayleigh quotients")
     vectors: bool = option(False, "keep the eigenvectors in the result")
     seed: int = option(0, "seed of the start vector and of sampled targets", minimum=0)

@@ -84,8 +84,8 @@ def extreme_eigenpairs(
     start: approximate eigenvectors as rows, of a nearby operator say; their sum is the first vector instead of
     fresh(0). Exact rows take one product each, poor ones no more products than a random start.
     store: device whose memory holds the rows and the vectors found; by default the start vector's.
-    exhaustive: False leaves the second chain out: no products are spent on eigenvalues that one start cannot see
-    (copies, above all), `complete` stays False, and `converged` speaks of the residuals alone.
+    exhaustive: False leaves the second chain out: `complete` stays False, and `converged` speaks of the residuals
+    alone. A copy of an eigenvalue, and at a loose tolerance a close neighbour of one, can then be missing.
     Gives all n pairs when n is less than what is asked, and fewer than asked when the budget is smaller.
     Raises `InputError` for a product that is not finite.
     """
