@@ -20,6 +20,8 @@ from landscape.results import (
     TrackResult,
 )
 
+from .notes import notes
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -50,7 +52,7 @@ def show(result: Result) -> None:
 
     console = Console(highlight=False, soft_wrap=False)
     console.print(_table(result))
-    for line in _notes(result):
+    for line in notes(result):
         console.print(line, style="dim", soft_wrap=True, markup=False)
 
 
@@ -219,27 +221,6 @@ def _starred(values: np.ndarray, sure: np.ndarray) -> list[str]:
     return [number(v) + ("" if ok or v != v else "*") for v, ok in zip(values, sure, strict=True)]
 
 
-def _track_notes(result: TrackResult) -> list[str]:
-    lines = [f"{result.labels[i]}: {trouble}" for i, trouble in enumerate(result.troubles) if trouble]
-    sam = np.isfinite(result.sam_edges).any()
-    if np.isfinite(result.edges).any():
-        edge = "SAM's edge of stability at ‖∇f‖, for the base edge" if sam else "edge of stability"
-        lines.append(
-            f"edge: {edge} {result.edge_formula}, of full-batch steps; with small batches λ1 usually stays below it."
-        )
-    else:
-        lines.append(f"No edge of stability: {result.edge_formula}.")
-    if np.isfinite(result.fit_r2):
-        (a, b), (low, high) = result.fit, result.fit_range
-        lines.append(
-            f"‖w−w₀‖ ≈ {a:.4g} {'−' if b < 0 else '+'} {abs(b):.4g}·ln t, R² = {result.fit_r2:.4f} over "
-            f"{result.fit_points} checkpoints, {result.axis[0]} {low:g} to {high:g}; w₀: {result.origin}."
-        )
-    if not result.converged[[not trouble for trouble in result.troubles] & result.done].all():
-        lines.append("* not converged: raise --max-matvecs or --tolerance, or use --dtype float64.")
-    return lines
-
-
 _TABLES = {
     HessianResult: _hessian,
     DensityResult: _density,
@@ -249,58 +230,6 @@ _TABLES = {
     ComparisonResult: _comparison,
     TrackResult: _track,
 }
-
-
-def _notes(result: Result) -> list[str]:
-    c = result.conditions
-    where = ", ".join(
-        f"{c[key]} {word}" for key, word in (("parameters", "parameters"), ("examples", "examples")) if key in c
-    )
-    how = ", ".join(str(c[key]) for key in ("dtype", "device") if key in c)
-    lines = [f"{where}; {how}; batch norm {c.get('batch_norm', '–')}; {result.seconds:.1f} s"]
-    if c.get("engine"):
-        lines.append(f"Products: {c['engine']}.")
-    if c.get("kernels", "default") != "default":
-        lines.append(f"Kernels: {c['kernels']}.")
-    if "work" in c:
-        lines.append(
-            f"Progressive: eigenspace from {c['sample']} examples with {100 * c['coverage']:.4g} % of the curvature "
-            f"score, residuals from all; the work of {c['work']:.3g} products with all examples."
-        )
-    if isinstance(result, HessianResult) and result.converged.all() and not c.get("complete", True):
-        lines.append("No second search: a copy or a close neighbour of an eigenvalue may be missing (--exhaustive).")
-    if c.get("sampling_limited"):
-        lines.append(
-            "The sampling error of some λ exceeds the tolerance: as estimates of the population they would be no "
-            "better for a smaller one. Use more examples, or a larger --tolerance."
-        )
-    if isinstance(result, HessianResult) and not result.converged.all():
-        spent = result.matvecs >= result.spec.max_matvecs
-        remedy = (
-            "Raise --max-matvecs."
-            if spent
-            else f"Rounding in {c['dtype']} allows no more: raise --tolerance or use --dtype float64."
-        )
-        lines.append(f"Not converged: an eigenvalue lies within ‖Hv−λv‖ of λ, and no closer is known. {remedy}")
-    if isinstance(result, DensityResult):
-        low, high = result.spectrum.range
-        lines.append(
-            f"Smoothed with a Gaussian of standard deviation {result.width:.3g}, "
-            f"{100 * result.width / ((high - low) or 1):.2g} % of λmax − λmin."
-        )
-        if not result.complete:
-            lines.append("The search for outliers ended before it was proven that none is missing. Lower --outliers.")
-    if isinstance(result, TraceResult) and not result.converged:
-        lines.append("Not converged: the standard error is above the tolerance. Raise --max-matvecs.")
-    if isinstance(result, TraceResult) and result.deflated:
-        share = f"{100 * result.deflated_trace / result.trace:.0f} %" if result.trace else "0"
-        lines.append(
-            f"{share} of the trace lies in a Krylov space of {result.deflated} dimensions and is exact; "
-            f"{len(result.samples)} probes estimate the rest."
-        )
-    if isinstance(result, TrackResult):
-        lines += _track_notes(result)
-    return lines
 
 
 def show_demo(result: ComparisonResult) -> None:

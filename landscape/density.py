@@ -53,7 +53,8 @@ def measure(
             progress(spent + products, None, f"{spec.steps} steps of {spec.probes} probes")
 
     probes = torch.cat([seeds.gaussian(seeds.stream(spec.seed, "density", i), 1, w) for i in range(spec.probes)])
-    found = quadrature(by_rows(problem.hessian(w)), probes, spec.steps, locked, watch)
+    matvec = problem.hessian(w)
+    found = quadrature(by_rows(matvec), probes, spec.steps, locked, watch)
     single = resolved(found, spec.tolerance) if spec.deflate else np.zeros(len(found.values), bool)
     values = np.concatenate([values, found.values[single]])
     scale = np.abs(np.concatenate([values, found.values])).max()
@@ -72,7 +73,8 @@ def measure(
         nodes=spectrum.nodes, weights=spectrum.weights, spreads=found.residuals[~single],
         width=spec.width or default_width(spectrum), moments=moments[:, 0], moment_errors=moments[:, 1],
         complete=complete, matvecs=spent + found.products,
-        seconds=time.perf_counter() - began, conditions={**problem.conditions(), **evaluation._asdict()},
+        seconds=time.perf_counter() - began,
+        conditions={**problem.conditions(), **evaluation._asdict(), "engine": matvec.chosen},
     )  # fmt: skip
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 
 from landscape.aliases import Vector
+from landscape.devices import available_bytes
 from landscape.errors import InputError
-from landscape.memory import available_bytes
 from landscape.methods.restart import smallest_basis
 from landscape.spec import HessianSpec
 

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from landscape.aliases import Batch, Vector
 from landscape.batches import as_pair, chosen_rows, count_twice, first_rows, joined, rows_of, split
 from landscape.curvature import OUTPUT_BYTES, Drawn, Term, drawn_targets, operator_term
+from landscape.devices import device_name
 from landscape.errors import InputError, illegal
 from landscape.kernels import Watched, differentiate_padding, switched_off, twice_differentiable
 from landscape.losses import prediction, sums_over_batch, takes_one_tensor
@@ -203,10 +204,10 @@ class Problem:
     ) -> tuple[Tensor, Tensor]:
         """vᵀH_b v for each row v of `vectors` (k, n) and each of about `groups` disjoint groups b of examples.
 
-        H is `operator` (see there). Returns (counts, quotients) of shapes (B,) and (k, B), float64 on the
-        CPU; H_b is the mean over
-        group b, so quotients @ counts / N is the Rayleigh quotient of H. With batch_norm="batch" the groups
-        are the batches themselves, because a part of a batch would be normalised differently.
+        H is `operator` (see there). Returns (counts, quotients) of shapes (B,) and (k, B), float64 on the CPU;
+        H_b is the mean over group b, so quotients @ counts / N is the Rayleigh quotient of H. With
+        batch_norm="batch" the groups are the batches themselves, because a part of a batch would be normalised
+        differently.
         """
         per_group = 0 if self.batch_norm == "batch" else max(1, self.rows // groups)
         counts: list[int] = []
@@ -215,7 +216,7 @@ class Problem:
         def here() -> Iterator[Tensor]:
             return (v.to(w.device) for v in vectors)  # they may lie in the host's memory
 
-        term, parts = (None, lambda: self.passes(w)) if operator == "hessian" else self.terms(operator, w, seed)
+        term, parts = (None, lambda: self._parts(w)) if operator == "hessian" else self.terms(operator, w, seed)
         for whole in parts():
             for part in split(whole, per_group):
                 counts.append(self._terms(part))
@@ -360,13 +361,13 @@ class Problem:
 
     def _loss_at_leaf(self, w: Vector, batch: Batch) -> tuple[Tensor, Tensor]:
         leaf = w.detach().requires_grad_(True)
-        return self.loss(self._outputs(self.named(leaf), batch[0]), batch[1]), leaf
+        return self._total(leaf, batch), leaf
 
     def _batch_losses(self, w: Vector) -> Iterator[tuple[Tensor, Tensor]]:
         for batch in self._parts(w):
-            with twice_differentiable(self.model), torch.enable_grad():
+            with torch.enable_grad():
                 loss, leaf = self._loss_at_leaf(w, batch)
-                yield loss, leaf
+            yield loss, leaf
 
     def passes(self, w: Vector) -> Iterator[Batch]:
         """The batches, on the device of w and with its floating-point type."""
@@ -416,10 +417,9 @@ class Problem:
     def conditions(self) -> dict[str, Any]:
         """Where and on what this problem is measured, for the results' records."""
         w = self.weights
-        device = torch.cuda.get_device_name(w.device) if w.device.type == "cuda" else w.device.type
         return {
             "examples": self.size, "parameters": w.numel(), "dtype": str(w.dtype).removeprefix("torch."),
-            "device": device, "threads": torch.get_num_threads(), "batch_norm": self.batch_norm,
+            "device": device_name(w.device), "threads": torch.get_num_threads(), "batch_norm": self.batch_norm,
             "loss": getattr(self.loss, "name", getattr(self.loss, "__name__", type(self.loss).__name__)),
             "kernels": self._kernels, "torch": torch.__version__,
         }  # fmt: skip

@@ -23,7 +23,9 @@ from landscape.products.product import Product
 from landscape.spec import HessianSpec
 
 _PROBES = 2
-_FEWEST = 64
+_FEWEST = 16
+"""Examples in the sample for each eigenvalue wanted, at least."""
+
 _LARGEST_SHARE = 0.5
 _WITHOUT_CONCENTRATION = 0.2
 """The sample's share of the examples where no half of them carries the curvature."""
@@ -33,7 +35,7 @@ SCORING = 1 / 3
 
 
 @dataclass(frozen=True)
-class Progress:
+class Sampled:
     """pairs: of the full operator. sample: examples in it; coverage: their share of all scores.
 
     work: everything, in products with all examples. engine: of the full products.
@@ -74,7 +76,7 @@ def measure_pairs(
     fresh: Callable[[int], Vector],
     exact: Callable[[Problem, Product], Matvec],
     watch: Callable[[int, int], object],
-) -> Progress:
+) -> Sampled:
     """Eigenpairs of all examples by way of a sample. Raises `InputError` where batches may not be divided.
 
     The sample holds the examples of the highest scores, as many as carry 1 − tolerance/2 of the sum; or a fixed
@@ -89,7 +91,7 @@ def measure_pairs(
     covered = score[order].cumsum(0) / score.sum().clamp_min(torch.finfo(score.dtype).tiny)
     enough = int((covered < 1 - spec.tolerance / 2).sum()) + 1
     concentrated = enough <= _LARGEST_SHARE * total
-    size = min(total, max(enough if concentrated else round(_WITHOUT_CONCENTRATION * total), _FEWEST * spec.count // 4))
+    size = min(total, max(enough if concentrated else round(_WITHOUT_CONCENTRATION * total), _FEWEST * spec.count))
     sample = problem.subset(order[:size].sort().values)
     product = sample.operator(spec.operator, w, spec.seed)
     found = extreme_eigenpairs(
@@ -101,9 +103,10 @@ def measure_pairs(
     matvec = problem.operator(spec.operator, w, spec.seed)
     before = found.matvecs
     pairs = refine(
-        matvec, found.vectors, spec.ends, len(found.values), spec.tolerance, spec.max_matvecs,
-        found.noise / max(found.scale, torch.finfo(torch.float64).tiny), lambda m, c: watch(before + m, c),
+        matvec, w, found.vectors, spec.ends, len(found.values), spec.tolerance, spec.max_matvecs,
+        plan.rows, plan.device, found.noise / max(found.scale, torch.finfo(torch.float64).tiny),
+        lambda m, c: watch(before + m, c),
     )  # fmt: skip
     work = SCORING + found.matvecs * size / total + pairs.matvecs
     pairs = replace(pairs, complete=found.complete, matvecs=before + pairs.matvecs, restarts=found.restarts)
-    return Progress(pairs, size, float(covered[size - 1]), work, matvec.chosen)
+    return Sampled(pairs, size, float(covered[size - 1]), work, matvec.chosen)

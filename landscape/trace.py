@@ -58,14 +58,15 @@ def measure(
     exact = _exact_layers(problem, spec)
     _check(spec)
     evaluation = problem.evaluate(w)
-    run = _Run(problem.hessian(w), w, spec, {k: v.numel() for k, v in problem.named(w).items()}, progress)
+    matvec = problem.hessian(w)
+    run = _Run(matvec, w, spec, {k: v.numel() for k, v in problem.named(w).items()}, progress)
     fields = run.sketched() if spec.method in ("hutch++", "xtrace") else run.probed()
     for name in exact:
         diagonal = exact_block(problem, name, w, spec.exact_limit).diagonal().cpu().numpy()
         fields = _with_exact(fields, name, diagonal, run.sizes)
     return TraceResult(
         spec=spec, seconds=time.perf_counter() - began,
-        conditions={**problem.conditions(), **evaluation._asdict()}, **fields,
+        conditions={**problem.conditions(), **evaluation._asdict(), "engine": matvec.chosen}, **fields,
     )  # fmt: skip
 
 

@@ -28,10 +28,10 @@ ALLOWED: dict[str, set[str]] = {
     "arguments": set(),
     "factories": {"arguments"},
     "batches": set(),
-    "memory": set(),
-    "plan": {"memory", "methods", "spec"},
-    "products": {"products", "batches", "memory", "spec"},
-    "problem": {"batches", "curvature", "kernels", "losses", "parameter_names", "products", "spec"},
+    "devices": set(),
+    "plan": {"devices", "methods", "spec"},
+    "products": {"products", "batches", "devices", "spec"},
+    "problem": {"batches", "devices", "curvature", "kernels", "losses", "parameter_names", "products", "spec"},
     "models": {"models", "factories"},
     "data": {"data", "factories", "seeds", "files"},
     "training": {"training", "spec", "seeds", "problem", "losses", "kernels", "methods", "files", "data"},
@@ -127,14 +127,7 @@ def test_no_device_is_named_in_numerics(path):
     if room(path) == "checkpoints":
         return
     attributes = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
-    assert "cuda" not in attributes or room(path) in (
-        "seeds",
-        "memory",
-        "problem",
-        "products",
-        "training",
-        "checkpoints",
-    )
+    assert "cuda" not in attributes or room(path) in ("seeds", "devices", "training", "checkpoints")
     calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     assert not any(isinstance(f, ast.Attribute) and f.attr == "cuda" for f in calls)
 

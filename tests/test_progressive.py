@@ -108,7 +108,20 @@ def test_refine_residuals_bound_the_distance_to_an_eigenvalue(dtype):
         A = torch.from_numpy(Q * values @ Q.T).to(dtype)
         near = np.argsort(-values)[:k]
         start = torch.from_numpy(Q.T[near] + 10.0 ** rng.uniform(-6, -1) * rng.standard_normal((k, n))).to(dtype)
-        pairs = refine(lambda v, A=A: A @ v, start, "largest", k, 1e-3, k + 6, 1e-5)
+        pairs = refine(lambda v, A=A: A @ v, start[0], start, "largest", k, 1e-3, k + 6, 100, noise=1e-5)
         assert (np.abs(values[None] - pairs.values[:, None]).min(1) <= pairs.residuals).all()
         assert (pairs.residuals[pairs.converged] <= 1e-3 * pairs.scale).all()
         assert pairs.matvecs <= k + 6
+
+
+def test_refine_restarts_in_a_small_basis():
+    """From poor approximations, with no more rows than a search may have: it restarts, and converges all the same."""
+    rng = np.random.default_rng(0)
+    values = np.r_[10.0, 9.0, 8.0, rng.uniform(-1, 7, 197)]
+    Q = np.linalg.qr(rng.standard_normal((200, 200)))[0]
+    A = torch.from_numpy(Q * values @ Q.T)
+    start = torch.from_numpy(Q.T[:3] + 0.1 * rng.standard_normal((3, 200)))
+    pairs = refine(lambda v: A @ v, start[0], start, "largest", 3, 1e-6, 500, 18)
+    assert pairs.restarts > 0
+    assert pairs.converged.all()
+    np.testing.assert_allclose(pairs.values, [10.0, 9.0, 8.0], rtol=1e-9)

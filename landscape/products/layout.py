@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from landscape.aliases import Batch, Vector
 from landscape.batches import first_rows
+from landscape.devices import wait_for
 
 _TRIAL_ROWS = 32
 _REPEATS = 3
@@ -32,8 +33,7 @@ def channels_last_is_faster(gradient: Callable[[Vector, Batch], Vector], w: Vect
         for candidate, taken in zip(candidates, seconds, strict=True):
             begun = time.perf_counter()
             gradient(w, candidate)
-            if w.device.type == "cuda":
-                torch.cuda.synchronize(w.device)
+            wait_for(w.device)
             if repeat:
                 taken.append(time.perf_counter() - begun)
     return statistics.median(seconds[1]) < statistics.median(seconds[0])

@@ -10,8 +10,8 @@ import torch
 
 from landscape.aliases import Batch, Matvec, Vector
 from landscape.batches import joined, rows_of, split
+from landscape.devices import available_bytes, release_cached
 from landscape.errors import InputError, illegal
-from landscape.memory import available_bytes
 from landscape.products.engines import Compiler, Folded, best_step, differences, fold
 from landscape.products.layout import channels_last, channels_last_is_faster
 from landscape.products.terms import Terms
@@ -226,8 +226,7 @@ class Product:
         if rows < 2 or not self.divisible:
             what = "one example" if rows < 2 else "one batch, which batch_norm = batch does not allow to be split,"
             raise InputError(f"the Hessian product of {what} does not fit into the memory of {self.w.device}.")
-        if self.w.device.type == "cuda":
-            torch.cuda.empty_cache()
+        release_cached(self.w.device)
         return list(split(batch, (rows + 1) // 2))
 
 

@@ -1,4 +1,4 @@
-"""How much memory a device still has, for choices that depend on what fits."""
+"""Devices, for choices that depend on what fits and on what is fast: their names, free memory, and waiting for them."""
 
 import os
 from pathlib import Path
@@ -17,6 +17,23 @@ def available_bytes(device: torch.device) -> int:
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     candidates = [found for found in (_meminfo(), _control_group()) if found is not None]
     return min(candidates) if candidates else _pages()
+
+
+def device_name(device: torch.device) -> str:
+    """The model of a GPU, or the kind of any other device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def release_cached(device: torch.device) -> None:
+    """Give back what the device's allocator holds in reserve, before a smaller attempt after one that did not fit."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until the device has done what it was given; for timings only."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _meminfo() -> int | None:

@@ -1,0 +1,92 @@
+"""What stands below a table: the conditions of a measurement, how it was done, and what it does not say."""
+
+from typing import Any
+
+import numpy as np
+
+from landscape.results import DensityResult, HessianResult, Result, TraceResult, TrackResult
+
+
+def notes(result: Result) -> list[str]:
+    """Lines of text: where it was measured, by which engine and kernels, then what the kind of result calls for."""
+    c = result.conditions
+    where = ", ".join(f"{c[key]} {key}" for key in ("parameters", "examples") if key in c)
+    how = ", ".join(str(c[key]) for key in ("dtype", "device") if key in c)
+    lines = [f"{where}; {how}; batch norm {c.get('batch_norm', '–')}; {result.seconds:.1f} s"]
+    if c.get("engine"):
+        lines.append(f"Products: {c['engine']}.")
+    if c.get("kernels", "default") != "default":
+        lines.append(f"Kernels: {c['kernels']}.")
+    more: Any = _NOTES.get(type(result))
+    return lines + (more(result) if more else [])
+
+
+def _hessian(result: HessianResult) -> list[str]:
+    c, lines = result.conditions, []
+    if "work" in c:
+        lines.append(
+            f"Progressive: eigenspace from {c['sample']} examples with {100 * c['coverage']:.4g} % of the curvature "
+            f"score, residuals from all; the work of {c['work']:.3g} products with all examples. "
+            "Eigenvalues that the sample does not show were not looked for."
+        )
+    if result.converged.all() and not c.get("complete", True):
+        lines.append("No second search: a copy or a close neighbour of an eigenvalue may be missing (--exhaustive).")
+    if c.get("sampling_limited"):
+        lines.append(
+            "The sampling error of some λ exceeds the tolerance: as estimates of the population they would be no "
+            "better for a smaller one. Use more examples, or a larger --tolerance."
+        )
+    if not result.converged.all():
+        spent = result.matvecs >= result.spec.max_matvecs
+        rounding = f"Rounding in {c['dtype']} allows no more: raise --tolerance or use --dtype float64."
+        remedy = "Raise --max-matvecs." if spent else rounding
+        lines.append(f"Not converged: an eigenvalue lies within ‖Hv−λv‖ of λ, and no closer is known. {remedy}")
+    return lines
+
+
+def _density(result: DensityResult) -> list[str]:
+    low, high = result.spectrum.range
+    lines = [
+        f"Smoothed with a Gaussian of standard deviation {result.width:.3g}, "
+        f"{100 * result.width / ((high - low) or 1):.2g} % of λmax − λmin."
+    ]
+    if not result.complete:
+        lines.append("The search for outliers ended before it was proven that none is missing. Lower --outliers.")
+    return lines
+
+
+def _trace(result: TraceResult) -> list[str]:
+    lines = []
+    if not result.converged:
+        lines.append("Not converged: the standard error is above the tolerance. Raise --max-matvecs.")
+    if result.deflated:
+        share = f"{100 * result.deflated_trace / result.trace:.0f} %" if result.trace else "0"
+        lines.append(
+            f"{share} of the trace lies in a Krylov space of {result.deflated} dimensions and is exact; "
+            f"{len(result.samples)} probes estimate the rest."
+        )
+    return lines
+
+
+def _track(result: TrackResult) -> list[str]:
+    lines = [f"{result.labels[i]}: {trouble}" for i, trouble in enumerate(result.troubles) if trouble]
+    sam = np.isfinite(result.sam_edges).any()
+    if np.isfinite(result.edges).any():
+        edge = "SAM's edge of stability at ‖∇f‖, for the base edge" if sam else "edge of stability"
+        lines.append(
+            f"edge: {edge} {result.edge_formula}, of full-batch steps; with small batches λ1 usually stays below it."
+        )
+    else:
+        lines.append(f"No edge of stability: {result.edge_formula}.")
+    if np.isfinite(result.fit_r2):
+        (a, b), (low, high) = result.fit, result.fit_range
+        lines.append(
+            f"‖w−w₀‖ ≈ {a:.4g} {'−' if b < 0 else '+'} {abs(b):.4g}·ln t, R² = {result.fit_r2:.4f} over "
+            f"{result.fit_points} checkpoints, {result.axis[0]} {low:g} to {high:g}; w₀: {result.origin}."
+        )
+    if not result.converged[[not trouble for trouble in result.troubles] & result.done].all():
+        lines.append("* not converged: raise --max-matvecs or --tolerance, or use --dtype float64.")
+    return lines
+
+
+_NOTES = {HessianResult: _hessian, DensityResult: _density, TraceResult: _trace, TrackResult: _track}
