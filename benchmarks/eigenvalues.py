@@ -40,8 +40,8 @@ from landscape.spec import HessianSpec
 
 COUNT = 10
 PEERS_ERROR = 1e-5
-TOLERANCES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
-STEPS = (20, 25, 30, 40, 50, 60, 80, 100, 130, 160)
+TOLERANCES = tuple(a * 10.0**-b for b in range(2, 6) for a in (10, 7, 5, 3, 2))
+STEPS = (20, 25, 30, 35, 40, 45, 50, 55, 60, 70, 80, 100, 130, 160)
 
 SETTINGS: dict[str, Callable[[], Problem]] = {
     "mlp": digits_problem,

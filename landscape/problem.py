@@ -140,7 +140,7 @@ class Problem:
         return (total / self.size).item(), gradient.div_(self.size)
 
     def hessian(self, w: Vector) -> Product:
-        """v ↦ ∇²f(w)·v, exact, by the problem's `engine`; what that keeps is prepared at the first product.
+        """v ↦ ∇²f(w)·v, exact, by the problem's `engine`; what that keeps is prepared by the first products.
 
         Call it again at other weights for a new product; compiled code is shared between them.
         """

@@ -31,7 +31,7 @@ _COMFORT = 1 << 26
 
 @dataclass
 class Product:
-    """v ↦ (1/N) Σ_batches A_b·v at fixed weights; what the engine keeps is prepared at the second call.
+    """v ↦ (1/N) Σ_batches A_b·v at fixed weights; the first calls prepare what the engine keeps.
 
     terms: the matrix of one batch. passes: gives the batches anew, in a fixed order. engine: `folded` records
     the product once and repeats only what depends on v; `compiled` also compiles that; `retained` keeps
@@ -39,9 +39,10 @@ class Product:
     batches as memory allows and recomputes the others, or takes differences where a model has no second
     derivative. divisible: whether batches may be joined and split without changing the sum.
 
-    After the second call `chosen` says what is done; the first is by double backward, and checks the recording.
-    A batch that does not fit into the device's memory is halved until it does; `InputError` when one example does
-    not fit.
+    The first product of the first batch is by double backward, and checks the recording, which is made at another
+    vector: in the same call with several batches, in the second with one, so that a single product needs none.
+    After that `chosen` says what is done. A batch that does not fit into the device's memory is halved until it
+    does; `InputError` when one example does not fit.
     """
 
     terms: Terms
@@ -89,7 +90,6 @@ class Product:
     # -- the first calls ---------------------------------------------------------------------------
 
     def _prepare(self, v: Vector) -> Vector:
-        """The first product, by double backward; whoever wants only one pays for no recording."""
         if self.engine == "retained":
             return self._retain(v)
         self._ready, self._rest = [], 1
@@ -102,11 +102,11 @@ class Product:
             self.engine = "differences"
             return self._stream(v)
 
-    def _record(self, v: Vector) -> Vector:
-        """The second product, while recording; the recording has to reproduce the first."""
+    def _record(self, v: Vector, at: Vector | None = None) -> Vector:
+        """The product with v while recording, the first batch at another vector `at` where v itself is `known`."""
         self._rest, self._skip = 0, 0
         try:
-            return self._fold(v)
+            return self._fold(v, at)
         except (RuntimeError, NotImplementedError) as reason:
             if isinstance(reason, torch.OutOfMemoryError):
                 raise
@@ -127,9 +127,11 @@ class Product:
             if self.engine == "differences" and number == 0 and self.terms.gradient is not None:
                 self._step, self.error = best_step(self.terms.gradient, self.w, batch, v)
                 self.chosen = f"differences (relative error about {self.error:.1g})"
+            if number == 1 and self.engine in _RECORDING:
+                return self._record(v, at=v.flip(0))
             begun = time.perf_counter()
             product = self._plain(batch, v)
-            if number == 0 and self.engine in _RECORDING:
+            if self.engine in _RECORDING:
                 self._first = v.clone(), product.clone()
                 self._quick = time.perf_counter() - begun < _QUICK
             total += product
@@ -144,11 +146,11 @@ class Product:
         self.chosen = f"retained, {_count(len(self._ready), 'batch', 'batches')}"
         return total
 
-    def _fold(self, v: Vector) -> Vector:
+    def _fold(self, v: Vector, at: Vector | None) -> Vector:
         compiler = self.compiler if self.engine == "compiled" else None
         budget = _SHARE * available_bytes(self.w.device)
         total, ready = torch.zeros_like(self.w), []
-        for folded, batch, parts in self._recorded(v, compiler, budget):
+        for folded, batch, parts in self._recorded(v, at, compiler, budget):
             if folded is None:
                 self._rest += parts
                 total += self._plain(batch, v)
@@ -169,7 +171,7 @@ class Product:
         return total
 
     def _recorded(
-        self, v: Vector, compiler: Compiler | None, budget: float
+        self, v: Vector, at: Vector | None, compiler: Compiler | None, budget: float
     ) -> Iterator[tuple[list[Folded] | None, Batch, int]]:
         """Each batch with its recordings, None when the budget is used up; small batches are joined first."""
         if self.terms.gradient is not None:
@@ -178,7 +180,12 @@ class Product:
         first = next(batches)
         if self._quick and _FORWARD_RULES not in sys.modules:
             self.terms = replace(self.terms, recordable=self.terms.recordable[::-1])
-        folded = self._folded(first, v, None, self._first)  # reproduced against faults of torch's forward-mode rules
+        known = self._first  # to be reproduced, against faults of torch's forward-mode rules
+        folded = self._folded(first, v if at is None else at, None, known)
+        if at is not None and known is not None:
+            for part in folded:
+                part.first.zero_()
+            folded[0].first = known[1]
         largest = sum(f.bytes for f in folded)
         second = next(batches, None)
         rows = int(_COMFORT / max(1, largest) * rows_of(first[1])) if self.divisible else 0

@@ -25,7 +25,7 @@ def simplify(tape: Tape) -> Tape:
 
 
 def fuse(tape: Tape) -> Tape:
-    """Products and sums in one step each (addcmul, addmm), and results written over operands no longer needed."""
+    """Products and sums in one step (addcmul, addmm, baddbmm), and results written over operands no longer needed."""
     return _in_place(_needed(_merged_sums(tape)))
 
 
@@ -150,7 +150,7 @@ def _uses(tape: Tape) -> dict[int, int]:
 
 
 def _merged_sums(tape: Tape) -> Tape:
-    """a·b + c as addcmul, A·B + C as addmm, where the product has no other use."""
+    """a·b + c as addcmul, A·B + C as addmm or baddbmm, where the product has no other use."""
     uses, touched = _uses(tape), _touched(tape)
     made = {s.outputs[0].number: (i, s) for i, s in enumerate(tape.steps) if s.single and s.outputs[0]}
     steps: list[Step | None] = list(tape.steps)
@@ -180,17 +180,21 @@ def _fused(source: Step, other: Any, target: Step) -> Step | None:
     factors = source.args[:2]
     if not all(isinstance(x, Slot | Tensor) and x.dtype == out.dtype for x in factors):
         return None
-    if source.function is aten.mul.Tensor and tuple(other.shape) == out.shape:
-        return Step(aten.addcmul.default, (other, *factors), {}, target.outputs, True)
-    if source.function is aten.mm.default and tuple(other.shape) == out.shape:
-        return Step(aten.addmm.default, (other, *factors), {}, target.outputs, True)
-    return None
+    if source.function not in _WITH_SUM or tuple(other.shape) != out.shape:
+        return None
+    return Step(_WITH_SUM[source.function], (other, *factors), {}, target.outputs, True)
+
+
+_WITH_SUM: dict[Any, Any] = {
+    aten.mul.Tensor: aten.addcmul.default, aten.mm.default: aten.addmm.default, aten.bmm.default: aten.baddbmm.default,
+}  # fmt: skip
 
 
 _OVERWRITING: dict[Any, Any] = {
     aten.add.Tensor: aten.add_.Tensor, aten.sub.Tensor: aten.sub_.Tensor, aten.mul.Tensor: aten.mul_.Tensor,
     aten.mul.Scalar: aten.mul_.Scalar, aten.div.Tensor: aten.div_.Tensor, aten.div.Scalar: aten.div_.Scalar,
     aten.addcmul.default: aten.addcmul_.default, aten.addmm.default: aten.addmm_.default,
+    aten.baddbmm.default: aten.baddbmm_.default,
 }  # fmt: skip
 
 
