@@ -1,6 +1,8 @@
 # make demo | test | check | format | figures | bench — each makes .venv itself when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
+# Tests by as many processes as there are cores, up to four: each may need some GiB.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 export LANDSCAPE_DATA
 
 .PHONY: demo test check format figures bench
@@ -9,13 +11,13 @@ demo: .venv/.core
 	$(BIN)/landscape demo
 
 test: .venv/.dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 format: .venv/.dev
 	$(BIN)/ruff format .

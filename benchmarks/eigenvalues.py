@@ -53,10 +53,10 @@ SETTINGS: dict[str, Callable[[], Problem]] = {
 class Prepared(Problem):
     """A problem that gives the same product again and again, so that it is recorded only once."""
 
-    def hessian(self, w: Vector) -> Product:
+    def hessian(self, w: Vector, many: bool = True) -> Product:
         kept = self.__dict__.get("kept")
         if kept is None or kept.w is not w:
-            kept = self.__dict__["kept"] = super().hessian(w)
+            kept = self.__dict__["kept"] = super().hessian(w, many)
         return kept
 
 

@@ -17,7 +17,7 @@ def exact_block(problem: Problem, name: str, weights: Vector | None = None, limi
     """
     w = problem.weights if weights is None else weights
     start, size = place(problem, name, limit)
-    matvec, unit = problem.hessian(w), torch.zeros_like(w)
+    matvec, unit = problem.hessian(w, many=True), torch.zeros_like(w)
     block = w.new_empty(size, size)
     for row in range(size):
         unit[start + row] = 1

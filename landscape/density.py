@@ -13,6 +13,7 @@ from landscape.aliases import Vector
 from landscape.errors import InputError
 from landscape.methods.quadrature import by_rows, quadrature, resolved
 from landscape.methods.restart import ROUNDING
+from landscape.precision import full_precision
 from landscape.problem import Problem
 from landscape.results import DensityResult
 from landscape.spec import DensitySpec, HessianSpec
@@ -26,6 +27,7 @@ WIDTH = 0.005
 ORDERS = (1, 2, 3, 4)
 
 
+@full_precision()
 def measure(
     problem: Problem, spec: DensitySpec, weights: Vector | None = None, progress: Progress | None = None
 ) -> DensityResult:
@@ -53,7 +55,7 @@ def measure(
             progress(spent + products, None, f"{spec.steps} steps of {spec.probes} probes")
 
     probes = torch.cat([seeds.gaussian(seeds.stream(spec.seed, "density", i), 1, w) for i in range(spec.probes)])
-    matvec = problem.hessian(w)
+    matvec = problem.hessian(w, many=True)
     found = quadrature(by_rows(matvec), probes, spec.steps, locked, watch)
     single = resolved(found, spec.tolerance) if spec.deflate else np.zeros(len(found.values), bool)
     values = np.concatenate([values, found.values[single]])

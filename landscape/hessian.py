@@ -13,6 +13,7 @@ from landscape.aliases import Matvec, Vector
 from landscape.errors import InputError
 from landscape.methods.restart import Eigenpairs, extreme_eigenpairs
 from landscape.plan import plan_basis
+from landscape.precision import full_precision
 from landscape.problem import Problem
 from landscape.products.product import Product
 from landscape.progressive import measure_pairs
@@ -22,6 +23,7 @@ from landscape.spec import HessianSpec
 Progress = Callable[[int, int | None, str], object]
 
 
+@full_precision()
 def measure(
     problem: Problem,
     spec: HessianSpec,
@@ -63,7 +65,7 @@ def measure(
         pairs, engine = done.pairs, done.engine
         how = {"work": done.work, "sample": done.sample, "coverage": done.coverage}
     else:
-        matvec = problem.operator(spec.operator, w, spec.seed)
+        matvec = problem.operator(spec.operator, w, spec.seed, many=True)
         pairs = extreme_eigenpairs(
             matvec, lambda i: _start(spec.seed, i, w), spec.count, spec.ends, spec.tolerance, spec.max_matvecs,
             plan.rows, watch, _exact(problem, w, spec, matvec), start, plan.device, spec.exhaustive,

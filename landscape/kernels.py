@@ -5,7 +5,7 @@ networks have no double backward; the plain implementations have.
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,16 +18,16 @@ from torch.overrides import TorchFunctionMode
 @contextmanager
 def twice_differentiable(model: nn.Module) -> Iterator[None]:
     """Inside, evaluations of `model` use kernels with a double backward; afterwards all is as it was."""
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    with ExitStack() as stack:
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        if any(isinstance(module, nn.RNNBase) for module in model.modules()):
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+    fast_path, cudnn = torch.backends.mha.get_fastpath_enabled(), torch.backends.cudnn.enabled
+    with sdpa_kernel(SDPBackend.MATH):
         torch.backends.mha.set_fastpath_enabled(False)
+        if any(isinstance(module, nn.RNNBase) for module in model.modules()):
+            torch.backends.cudnn.enabled = False
         try:
             yield
         finally:
             torch.backends.mha.set_fastpath_enabled(fast_path)
+            torch.backends.cudnn.enabled = cudnn
 
 
 def differentiate_padding(model: nn.Module) -> None:

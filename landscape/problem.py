@@ -23,6 +23,7 @@ from landscape.errors import InputError, illegal
 from landscape.kernels import Watched, differentiate_padding, switched_off, twice_differentiable
 from landscape.losses import prediction, sums_over_batch, takes_one_tensor
 from landscape.parameter_names import chosen_names
+from landscape.precision import full_precision
 from landscape.products.engines import Compiler
 from landscape.products.product import Product
 from landscape.products.terms import Terms, derivative, hessian_terms
@@ -111,6 +112,7 @@ class Problem:
         """f(w), the mean loss; `buffers` replaces buffers of the model by name (see `recomputed_buffers`)."""
         return self.evaluate(w, buffers).loss
 
+    @full_precision()
     def evaluate(self, w: Vector, buffers: Buffers | None = None) -> Evaluation:
         """f(w) and the accuracy in one pass over the data."""
         hits_of = getattr(self.loss, "hits", None)
@@ -130,6 +132,7 @@ class Problem:
         """∇f(w), of the length of w."""
         return self.value_and_gradient(w)[1]
 
+    @full_precision()
     def value_and_gradient(self, w: Vector) -> tuple[float, Vector]:
         """f(w) and ∇f(w) in one pass over the data."""
         total = torch.zeros((), dtype=torch.float64, device=w.device)
@@ -139,15 +142,16 @@ class Problem:
             total += loss.detach()
         return (total / self.size).item(), gradient.div_(self.size)
 
-    def hessian(self, w: Vector) -> Product:
+    def hessian(self, w: Vector, many: bool = False) -> Product:
         """v ↦ ∇²f(w)·v, exact, by the problem's `engine`; what that keeps is prepared by the first products.
 
-        Call it again at other weights for a new product; compiled code is shared between them.
+        Call it again at other weights for a new product; compiled code is shared between them. many: whether more
+        than one product is wanted for sure, so that recording starts at once (the outcome is the same).
         """
         divisible = self.batch_norm == "running"
         norms = any(isinstance(m, nn.LayerNorm | _BatchNorm) for m in self.model.modules())
         terms = hessian_terms(self._total, norms)
-        return Product(terms, lambda: self._parts(w), w, self.size, self.engine, divisible, self._compiler)
+        return Product(terms, lambda: self._parts(w), w, self.size, self.engine, divisible, many, self._compiler)
 
     def ggn(self, w: Vector) -> Product:
         """v ↦ G v, the generalised Gauss-Newton matrix of f at w (see `landscape.curvature`)."""
@@ -157,14 +161,14 @@ class Problem:
         """v ↦ F v, `empirical` with the data's targets or `sampled` with targets drawn once from the model."""
         return self.operator(f"fisher-{kind}", w, seed)
 
-    def operator(self, name: str, w: Vector, seed: int = 0) -> Product:
+    def operator(self, name: str, w: Vector, seed: int = 0, many: bool = False) -> Product:
         """v ↦ A v for the operator called `name`: hessian, ggn, fisher-empirical or fisher-sampled.
 
-        seed: of the targets that `fisher-sampled` draws, the same at every product. All are means over the
-        N terms of the loss, and one product is one pass over the data.
+        seed: of the targets that `fisher-sampled` draws, the same at every product; many: as in `hessian`. All are
+        means over the N terms of the loss, and one product is one pass over the data.
         """
         if name == "hessian":
-            return self.hessian(w)
+            return self.hessian(w, many)
         term, parts = self.terms(name, w, seed)
 
         def at_batch(w: Vector, part: Batch) -> Callable[[Vector], Vector]:
@@ -177,7 +181,7 @@ class Problem:
         large = self._output_bytes * self.rows > OUTPUT_BYTES  # what a recording keeps are such outputs
         engine = "recompute" if large and self.engine == "auto" else self.engine
         terms = Terms(at_batch, (at_batch,))
-        return Product(terms, parts, w, self.size, engine, self.batch_norm == "running", self._compiler)
+        return Product(terms, parts, w, self.size, engine, self.batch_norm == "running", many, self._compiler)
 
     def _total(self, w: Vector, batch: Batch) -> Tensor:
         with twice_differentiable(self.model):
@@ -199,6 +203,7 @@ class Problem:
             drawn = [drawn_targets(outputs_of, self.loss, w, p, seed, i) for i, p in enumerate(self._parts(w))]
         return term, lambda: ((p[0], d) for p, d in zip(self._parts(w), drawn, strict=True))
 
+    @full_precision()
     def rayleigh_by_group(
         self, w: Vector, vectors: Tensor, groups: int = 32, operator: str = "hessian", seed: int = 0
     ) -> tuple[Tensor, Tensor]:
@@ -314,6 +319,7 @@ class Problem:
         """Copies of the model's floating-point buffers (batch-norm statistics, mostly), by name."""
         return {k: b.clone() for k, b in self.model.named_buffers() if b.is_floating_point()}
 
+    @full_precision()
     def recomputed_buffers(self, w: Vector, examples: int | None = None) -> dict[str, Tensor]:
         """Batch-norm statistics at w: batch means and variances over this problem's data, weighted by size.
 

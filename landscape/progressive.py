@@ -18,6 +18,7 @@ from landscape.errors import InputError
 from landscape.methods.refine import refine
 from landscape.methods.restart import Eigenpairs, extreme_eigenpairs
 from landscape.plan import BasisPlan
+from landscape.precision import full_precision
 from landscape.problem import Problem
 from landscape.products.product import Product
 from landscape.spec import HessianSpec
@@ -48,6 +49,7 @@ class Sampled:
     engine: str
 
 
+@full_precision()
 def scores(problem: Problem, w: Vector, seed: int = 0) -> Float[Tensor, " rows"]:
     """How much each example may add to the Hessian: ‖∂ℓ/∂o‖ + tr⁺ ∂²ℓ/∂o², o its outputs and ℓ its loss.
 
@@ -93,14 +95,14 @@ def measure_pairs(
     concentrated = enough <= _LARGEST_SHARE * total
     size = min(total, max(enough if concentrated else round(_WITHOUT_CONCENTRATION * total), _FEWEST * spec.count))
     sample = problem.subset(order[:size].sort().values)
-    product = sample.operator(spec.operator, w, spec.seed)
+    product = sample.operator(spec.operator, w, spec.seed, many=True)
     found = extreme_eigenpairs(
         product, fresh, spec.count, spec.ends, spec.tolerance / 2,
         spec.max_matvecs, plan.rows, watch, exact(sample, product), store=plan.device,
         exhaustive=spec.exhaustive,
     )  # fmt: skip
     del product, sample  # what they keep makes room for the full data
-    matvec = problem.operator(spec.operator, w, spec.seed)
+    matvec = problem.operator(spec.operator, w, spec.seed, many=True)
     before = found.matvecs
     pairs = refine(
         matvec, w, found.vectors, spec.ends, len(found.values), spec.tolerance, spec.max_matvecs,

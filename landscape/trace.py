@@ -15,6 +15,7 @@ from landscape.errors import InputError, illegal
 from landscape.methods.deflation import Deflation, deflate, no_deflation
 from landscape.methods.probing import ControlledProbes, PlainProbes, Summary
 from landscape.methods.xtrace import hutch_plus_plus, xtrace
+from landscape.precision import full_precision
 from landscape.problem import Problem
 from landscape.results import TraceResult
 from landscape.spec import TraceSpec
@@ -32,6 +33,7 @@ _SIGN_BYTES = 1
 _FEWEST_ROWS = 24
 
 
+@full_precision()
 def measure(
     problem: Problem, spec: TraceSpec, weights: Vector | None = None, progress: Progress | None = None
 ) -> TraceResult:
@@ -58,7 +60,7 @@ def measure(
     exact = _exact_layers(problem, spec)
     _check(spec)
     evaluation = problem.evaluate(w)
-    matvec = problem.hessian(w)
+    matvec = problem.hessian(w, many=True)
     run = _Run(matvec, w, spec, {k: v.numel() for k, v in problem.named(w).items()}, progress)
     fields = run.sketched() if spec.method in ("hutch++", "xtrace") else run.probed()
     for name in exact:

@@ -21,6 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "methods": {"methods"},
     "seeds": set(),
     "kernels": set(),
+    "precision": set(),
     "losses": {"likelihoods", "batches", "spec"},
     "likelihoods": {"seeds", "batches"},
     "curvature": {"seeds", "likelihoods"},
@@ -30,8 +31,18 @@ ALLOWED: dict[str, set[str]] = {
     "batches": set(),
     "devices": set(),
     "plan": {"devices", "methods", "spec"},
-    "products": {"products", "batches", "devices", "spec"},
-    "problem": {"batches", "devices", "curvature", "kernels", "losses", "parameter_names", "products", "spec"},
+    "products": {"products", "batches", "devices", "precision", "spec"},
+    "problem": {
+        "batches",
+        "devices",
+        "curvature",
+        "kernels",
+        "precision",
+        "losses",
+        "parameter_names",
+        "products",
+        "spec",
+    },
     "models": {"models", "factories"},
     "data": {"data", "factories", "seeds", "files"},
     "training": {"training", "spec", "seeds", "problem", "losses", "kernels", "methods", "files", "data"},
@@ -42,14 +53,14 @@ ALLOWED: dict[str, set[str]] = {
     "surface_geometry": {"problem", "methods", "seeds", "spec"},
     "surface_resume": {"results"},
     **{name: {"problem", "methods", "seeds", "spec", "results", "kernels"} for name in MEASURES},
-    "density": {"problem", "methods", "seeds", "spec", "results", "spectrum", "hessian"},
-    "trace": {"problem", "methods", "seeds", "spec", "results", "blocks"},
+    "density": {"precision", "problem", "methods", "seeds", "spec", "results", "spectrum", "hessian"},
+    "trace": {"precision", "problem", "methods", "seeds", "spec", "results", "blocks"},
     "track": {"problem", "methods", "spec", "results", "hessian", "trace", "track_resume"},
     "track_resume": {"methods", "spec", "results"},
     "series": {"checkpoints", "reading", "problem", "spec", "series_order", "track"},
     "series_order": {"spec", "track_resume", "training"},
-    "progressive": {"plan", "problem", "products", "methods", "seeds", "spec"},
-    "hessian": {"problem", "methods", "seeds", "spec", "results", "products", "progressive", "plan"},
+    "progressive": {"precision", "plan", "problem", "products", "methods", "seeds", "spec"},
+    "hessian": {"precision", "problem", "methods", "seeds", "spec", "results", "products", "progressive", "plan"},
     "surface": {"problem", "methods", "results", "surface_geometry", "surface_resume"},
 }
 TORCH_FREE = {"errors", "fields", "spec", "spectrum", "files", "results"}
@@ -127,7 +138,7 @@ def test_no_device_is_named_in_numerics(path):
     if room(path) == "checkpoints":
         return
     attributes = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
-    assert "cuda" not in attributes or room(path) in ("seeds", "devices", "training", "checkpoints")
+    assert "cuda" not in attributes or room(path) in ("seeds", "devices", "precision", "training", "checkpoints")
     calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     assert not any(isinstance(f, ast.Attribute) and f.attr == "cuda" for f in calls)
 

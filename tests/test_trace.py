@@ -45,7 +45,7 @@ class Multiplication:
 def test_the_interval_holds_the_trace_as_often_as_it_says_in_spite_of_the_stop(name, monkeypatch):
     """100 seeds; the stop is on the error itself, which makes it a little too small when it is met."""
     problem, A = prescribed(SPECTRA[name], batch_size=60)
-    monkeypatch.setattr(type(problem), "hessian", lambda self, w: Multiplication(A))  # the same, and faster
+    monkeypatch.setattr(type(problem), "hessian", lambda self, w, many: Multiplication(A))  # the same, and faster
     found = [trace.measure(problem, TraceSpec(tolerance=0.1, max_matvecs=40, seed=seed)) for seed in range(100)]
     truth = A.trace().item()
     inside = np.mean([one.interval[0] <= truth <= one.interval[1] for one in found])

@@ -12,6 +12,7 @@ from landscape.aliases import Batch, Matvec, Vector
 from landscape.batches import joined, rows_of, split
 from landscape.devices import available_bytes, release_cached
 from landscape.errors import InputError, illegal
+from landscape.precision import full_precision
 from landscape.products.engines import Compiler, Folded, best_step, differences, fold
 from landscape.products.layout import channels_last, channels_last_is_faster
 from landscape.products.terms import Terms
@@ -40,9 +41,9 @@ class Product:
     derivative. divisible: whether batches may be joined and split without changing the sum.
 
     The first product of the first batch is by double backward, and checks the recording, which is made at another
-    vector: in the same call with several batches, in the second with one, so that a single product needs none.
-    After that `chosen` says what is done. A batch that does not fit into the device's memory is halved until it
-    does; `InputError` when one example does not fit.
+    vector: in the second call, so that a single product needs none; or, where the caller wants `many` products and
+    there are several batches, in the first. After that `chosen` says what is done. A batch that does not fit into
+    the device's memory is halved until it does; `InputError` when one example does not fit.
     """
 
     terms: Terms
@@ -51,6 +52,7 @@ class Product:
     size: int
     engine: str = "auto"
     divisible: bool = True
+    many: bool = False
     compiler: Compiler = field(default_factory=Compiler)
     chosen: str = ""
     kept_bytes: int = 0
@@ -73,6 +75,7 @@ class Product:
         if self.engine not in ENGINES:
             raise illegal("engine", self.engine, f"one of {', '.join(ENGINES)}", "See Product's documentation.")
 
+    @full_precision()
     def __call__(self, v: Vector) -> Vector:
         if self._ready is None:
             return self._prepare(v).div_(self.size)
@@ -127,11 +130,11 @@ class Product:
             if self.engine == "differences" and number == 0 and self.terms.gradient is not None:
                 self._step, self.error = best_step(self.terms.gradient, self.w, batch, v)
                 self.chosen = f"differences (relative error about {self.error:.1g})"
-            if number == 1 and self.engine in _RECORDING:
+            if number == 1 and self.many and self.engine in _RECORDING:
                 return self._record(v, at=v.flip(0))
             begun = time.perf_counter()
             product = self._plain(batch, v)
-            if self.engine in _RECORDING:
+            if number == 0 and self.engine in _RECORDING:
                 self._first = v.clone(), product.clone()
                 self._quick = time.perf_counter() - begun < _QUICK
             total += product
