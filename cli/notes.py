@@ -39,6 +39,8 @@ def _hessian(result: HessianResult) -> list[str]:
     if not result.converged.all():
         spent = result.matvecs >= result.spec.max_matvecs
         rounding = f"Rounding in {c['dtype']} allows no more: raise --tolerance or use --dtype float64."
+        if "float16" in c.get("basis", ""):
+            rounding = "The basis is in half precision, which allows no more: raise --tolerance or --basis-gib."
         remedy = "Raise --max-matvecs." if spent else rounding
         lines.append(f"Not converged: an eigenvalue lies within ‖Hv−λv‖ of λ, and no closer is known. {remedy}")
     return lines

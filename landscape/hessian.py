@@ -68,7 +68,7 @@ def measure(
         matvec = problem.operator(spec.operator, w, spec.seed, many=True)
         pairs = extreme_eigenpairs(
             matvec, lambda i: _start(spec.seed, i, w), spec.count, spec.ends, spec.tolerance, spec.max_matvecs,
-            plan.rows, watch, _exact(problem, w, spec, matvec), start, plan.device, spec.exhaustive,
+            plan.rows, watch, _exact(problem, w, spec, matvec), start, plan.device, plan.dtype, spec.exhaustive,
         )  # fmt: skip
         engine, how = matvec.chosen, {}
     errors = _sampling_errors(problem, w, pairs, spec)

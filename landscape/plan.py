@@ -1,6 +1,7 @@
 """Where the Krylov basis of an eigenvalue search lies, and how many vectors it holds: decided before the run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 import torch
 
@@ -8,6 +9,7 @@ from landscape.aliases import Vector
 from landscape.devices import available_bytes
 from landscape.errors import InputError
 from landscape.methods.restart import smallest_basis
+from landscape.methods.rows import HALF
 from landscape.spec import HessianSpec
 
 MOST_ROWS = 400
@@ -21,6 +23,9 @@ SHARE = 0.5
 
 MODEST = 0.1
 """A basis of `MOST_ROWS` that takes less than this share of the free memory is granted."""
+
+HALF_REACHES = 5e-4
+"""Tolerance that rows in half precision can meet: they add about 2e-4·max|λ| to every residual bound."""
 
 GRANTED = 0.9
 """Of the free memory, for a basis whose size the user has given."""
@@ -46,17 +51,24 @@ def plan_basis(spec: HessianSpec, w: Vector) -> BasisPlan:
 
     A basis may take `SHARE` of what is free, or `spec.basis_gib`. Thick restart makes the smallest basis need
     hardly more products than a large one, so that a small basis beside the arithmetic comes before a large one
-    that every step has to bring over. Raises `InputError`, with what would fit, when neither place will do.
+    that every step has to bring over. Where float32 fits neither place, rows are stored in half precision if that
+    can meet `spec.tolerance` (`HALF_REACHES`). Raises `InputError`, with what would fit, when nothing will do.
     """
-    n, row_bytes = w.numel(), w.numel() * w.element_size()
+    n = w.numel()
     fewest = smallest_basis(spec.count, spec.ends, n)
     budgets = {device: _budget(spec, device) for device in dict.fromkeys((w.device, torch.device("cpu")))}
-    for device, (budget, free) in budgets.items():
+    types = [w.dtype, HALF] if _half_will_do(spec, w) else [w.dtype]
+    for dtype, (device, (budget, free)) in product(types, budgets.items()):
+        row_bytes = n * dtype.itemsize
         if budget >= fewest * row_bytes:
             modest = MODEST * free >= MOST_ROWS * row_bytes or spec.basis_gib is not None
             wished = min(MOST_ROWS if modest else ENOUGH * fewest, MOST_ROWS, 2 * n)
-            return BasisPlan(max(fewest, min(wished, int(budget // row_bytes))), fewest, row_bytes, device, w.dtype)
-    raise InputError(_refusal(spec, w, fewest, row_bytes, budgets))
+            return BasisPlan(max(fewest, min(wished, int(budget // row_bytes))), fewest, row_bytes, device, dtype)
+    raise InputError(_refusal(spec, w, fewest, n * types[-1].itemsize, budgets))
+
+
+def _half_will_do(spec: HessianSpec, w: Vector) -> bool:
+    return w.dtype == torch.float32 and not spec.progressive and spec.tolerance >= HALF_REACHES
 
 
 def _budget(spec: HessianSpec, device: torch.device) -> tuple[float, int]:
@@ -85,5 +97,10 @@ def _refusal(
     enough = any(GRANTED * free >= fewest * row_bytes for _, free in budgets.values())
     remedies += [f"give basis_gib = {needed * 1.001:.4g}" if enough else "use a device with more memory"]
     remedies += ["use dtype float32, which takes half" if w.dtype == torch.float64 else ""]
+    coarse = not _half_will_do(spec, w) and _half_will_do(replace(spec, tolerance=HALF_REACHES), w)
+    coarse &= best >= fewest * w.numel() * HALF.itemsize
+    remedies += [
+        f"give a tolerance of at least {HALF_REACHES:g}: rows in half precision will do then" if coarse else ""
+    ]
     remedies += ["measure some of the parameters (params)"]
     return what + ". Remedies: " + ", or ".join(filter(None, remedies)) + "."

@@ -9,6 +9,7 @@ import torch
 from matrices import fresh, symmetric, wanted
 
 from landscape.methods.restart import Eigenpairs, extreme_eigenpairs
+from landscape.methods.rows import HALF
 
 ENDS = ("largest", "smallest", "magnitude", "both")
 DTYPES = (torch.float64, torch.float32)
@@ -104,6 +105,33 @@ def test_a_thousand_spectra(block):
         assert pairs.complete, what
         within = tolerance * pairs.scale + float(np.linalg.norm(pairs.residuals))
         assert shortfall(exact, pairs, count, ends) <= within, what
+
+
+def test_rows_in_half_precision_keep_the_promises():
+    """Bounds hold for the residuals themselves, which half the rows' digits would make too small in the recurrence."""
+    converged = []
+    for seed in range(1, 400, 2):
+        rng = np.random.default_rng(seed)
+        shape, values = spectrum(rng)
+        if len(values) < 100:  # a basis as large as the space is not for half precision
+            continue
+        ends, count, tolerance = ENDS[seed // 2 % 4], int(rng.integers(1, 8)), float(rng.choice([1e-2, 1e-3]))
+        A = symmetric(values, seed).float()
+        A64 = A.double()
+        pairs = extreme_eigenpairs(
+            lambda v, A=A: A @ v, fresh(A[0], seed), count, ends, tolerance, 3000, int(rng.choice([1, 50])),
+            exact=lambda v, A=A64: A @ v, stored=HALF,
+        )  # fmt: skip
+        exact, what = np.linalg.eigvalsh(A64.numpy()), f"seed {seed}: {shape}, {count} {ends}"
+        V = pairs.vectors.double()
+        explicit = (V @ A64 - torch.from_numpy(pairs.values)[:, None] * V).norm(dim=1).numpy()
+        assert (explicit <= pairs.residuals).all(), what
+        assert not uncertified(exact, pairs).any(), what
+        within = tolerance * pairs.scale + float(np.linalg.norm(pairs.residuals))
+        assert shortfall(exact, pairs, count, ends) <= within, what
+        converged.append(pairs.converged.all())
+    assert len(converged) > 30
+    assert np.mean(converged) > 0.9
 
 
 def test_the_draws_cover_every_shape():

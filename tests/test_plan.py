@@ -97,6 +97,36 @@ def test_what_the_refusal_proposes_is_accepted(memory):
     assert plan_basis(HessianSpec(count=1), vector()).rows == 15
 
 
+def test_rows_in_half_precision_where_nothing_else_fits_and_the_tolerance_allows(memory):
+    memory(30, 30)
+    coarse = HessianSpec(count=5, tolerance=1e-3)
+    assert str(plan_basis(coarse, vector())) == "30 rows on meta, float16, 15 GiB"
+    memory(10, 30)
+    assert str(plan_basis(coarse, vector())) == "30 rows on cpu, float16, 15 GiB"
+    memory(10, 50)
+    assert plan_basis(coarse, vector()).dtype == torch.float32
+    memory(30, 30)
+    for spec, w in (
+        (HessianSpec(count=5), vector()),
+        (HessianSpec(count=5, tolerance=1e-3, progressive=True), vector()),
+        (coarse, vector(torch.float64)),
+    ):
+        with pytest.raises(InputError) as refused:
+            plan_basis(spec, w)
+        assert ("tolerance of at least 0.0005" in str(refused.value)) == (spec == HessianSpec(count=5))
+
+
+def test_a_measurement_with_rows_in_half_precision(memory):
+    problem, A = prescribed(SPECTRA["outliers"], torch.float32)
+    row = problem.weights.numel() * 2 / 2**30
+    memory(0, 40 * row)
+    result = hessian.measure(problem, HessianSpec(count=3, tolerance=2e-3))
+    assert "float16" in result.conditions["basis"]
+    assert result.converged.all()
+    exact = torch.linalg.eigvalsh(A).flip(0)[:3]
+    assert (torch.from_numpy(result.eigenvalues) - exact).abs().max() < 1e-4 * exact[0]
+
+
 def test_the_plan_is_recorded_and_carried_out():
     problem, _ = prescribed(SPECTRA["outliers"])
     result = hessian.measure(problem, HessianSpec(count=2))

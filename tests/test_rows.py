@@ -9,7 +9,7 @@ from landscape import seeds
 from landscape.methods import restart
 from landscape.methods.basis import Basis
 from landscape.methods.restart import extreme_eigenpairs
-from landscape.methods.rows import rows_at
+from landscape.methods.rows import HALF, rows_at
 
 WIDTHS = [None, 7, 60, 100]
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -66,7 +66,7 @@ def test_rotations_in_place_and_combinations_elsewhere(width):
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
 @pytest.mark.parametrize("name", SPECTRA)
 def test_eigenpairs_from_rows_in_parts(monkeypatch, name, dtype, ends):
-    monkeypatch.setattr(restart, "rows_at", lambda like, capacity, store: rows_at(like, capacity, store, width=17))
+    monkeypatch.setattr(restart, "rows_at", lambda like, capacity, *_: rows_at(like, capacity, width=17))
     A = symmetric(SPECTRA[name]).to(dtype)
     single = dtype == torch.float32
     pairs = extreme_eigenpairs(lambda v: A @ v, fresh(A[0]), 3, ends, 1e-4 if single else 1e-8, max_basis=1)
@@ -78,6 +78,31 @@ def test_eigenpairs_from_rows_in_parts(monkeypatch, name, dtype, ends):
     explicit = (V @ A.double() - torch.from_numpy(pairs.values)[:, None] * V).norm(dim=1).numpy()
     assert (explicit <= pairs.residuals).all()
     assert (V @ V.T - torch.eye(len(V), dtype=torch.float64)).abs().max() <= 20 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("width", [None, 17])
+def test_half_precision_keeps_eleven_bits_of_unit_vectors_of_any_length(width):
+    for n in (60, 10**6):
+        vectors = torch.nn.functional.normalize(seeds.gaussian(seeds.stream(0, "half"), 3, torch.empty(n)))
+        vectors[2] = 0
+        vectors[2, 1] = 1  # all in one place
+        rows = rows_at(vectors[0], 3, dtype=HALF, width=width if n == 60 else None)
+        for i, v in enumerate(vectors):
+            rows[i] = v
+        assert rows.half
+        assert rows.dtype == torch.float32
+        assert rows.parts[0].element_size() == 2
+        found = torch.stack([rows[i] for i in range(3)])
+        assert (found - vectors).norm(dim=1).max() < 3e-4
+        torch.testing.assert_close(rows.products(vectors[0]), found.double() @ vectors[0].double(), rtol=0, atol=1e-6)
+        rest = rows.without(torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64), vectors[0])
+        torch.testing.assert_close(rest, vectors[0] - found[0] + 2 * found[1] - 0.5 * found[2], rtol=0, atol=1e-6)
+        turn = torch.tensor([[0.6, 0.8], [-0.8, 0.6]], dtype=torch.float64)
+        out = torch.empty(2, n)
+        rows.first(2).combine(turn, out)
+        torch.testing.assert_close(out, turn.float() @ found[:2], rtol=0, atol=1e-6)
+        rows.rotate(turn, 2)
+        assert (torch.stack([rows[0], rows[1]]) - out).norm(dim=1).max() < 3e-4
 
 
 STEEP = {

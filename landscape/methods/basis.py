@@ -243,7 +243,7 @@ class Basis:
         """The combinations of the expanded rows in `coordinates` (m, k), orthonormal, stored where the rows are."""
         M = np.zeros((coordinates.shape[1], self.count))
         M[:, self.expanded] = coordinates.T
-        out = self.rows.parts[0].new_empty(len(M), self.rows.shape[1])
+        out = self.rows.parts[0].new_empty(len(M), self.rows.shape[1], dtype=self.rows.dtype)
         self._filled.combine(torch.from_numpy(M).to(self._H.device), out)
         found = self.rows.over(out)
         gram = torch.stack([found.products(found[i]) for i in range(len(M))])  # rounding of restarts has added up

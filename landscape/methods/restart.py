@@ -19,7 +19,8 @@ from torch import Tensor
 
 from landscape.aliases import Matvec, Vector
 from landscape.methods.basis import Basis, RitzValues
-from landscape.methods.rows import rows_at
+from landscape.methods.inner import norm
+from landscape.methods.rows import Rows, rows_at
 from landscape.methods.wanted import bars, by_wantedness, evidence, evidence_needed, in_order
 
 ROUNDING = 16.0
@@ -71,6 +72,7 @@ def extreme_eigenpairs(
     exact: Matvec | None = None,
     start: Float[Tensor, "m n"] | None = None,
     store: torch.device | None = None,
+    stored: torch.dtype | None = None,
     exhaustive: bool = True,
 ) -> Eigenpairs:
     """`count` eigenpairs at each wanted end of A: `largest`, `smallest`, `magnitude` or `both`.
@@ -83,7 +85,8 @@ def extreme_eigenpairs(
     bounds have to allow for (the operator itself by default, which only shows errors that vary).
     start: approximate eigenvectors as rows, of a nearby operator say; their sum is the first vector instead of
     fresh(0). Exact rows take one product each, poor ones no more products than a random start.
-    store: device whose memory holds the rows and the vectors found; by default the start vector's.
+    store: device whose memory holds the rows and the vectors found; by default the start vector's. stored: type of
+    the rows there, `rows.HALF` for half the memory, bounds of a few 1e-4·max|λ| at best, and a product more a pair.
     exhaustive: False leaves the second chain out: `complete` stays False, and `converged` speaks of the residuals
     alone. A copy of an eigenvalue, and at a loose tolerance a close neighbour of one, can then be missing.
     Gives all n pairs when n is less than what is asked, and fewer than asked when the budget is smaller.
@@ -94,7 +97,7 @@ def extreme_eigenpairs(
     capacity = max(min(max_basis, 2 * n), smallest_basis(count, ends, n))
     exact = exact or (lambda v: matvec(v.to(like.dtype)).double())
     total = _total(count, ends, n)
-    basis = Basis(like, capacity, rows_at(like, capacity, store))
+    basis = Basis(like, capacity, rows_at(like, capacity, store, stored))
     search = _Search(matvec, fresh, basis, ends, total, tolerance, max_matvecs, exact, exhaustive)
     return search.run(watch or (lambda matvecs, converged: None), start)
 
@@ -262,10 +265,14 @@ class _Search:
     def _result(self) -> Eigenpairs:
         self._look()
         chosen = self.wanted[in_order(self.ritz.values[self.wanted], self.ends)]
-        residuals = self.ritz.residuals[chosen] + self.noise
+        values, residuals = self.ritz.values[chosen], self.ritz.residuals[chosen]
+        vectors = self.basis.vectors(self.ritz.coordinates[:, chosen])
+        if self.basis.rows.half:
+            residuals = self._explicit(values, self.basis.rows.over(vectors))
+        residuals = residuals + self.noise
         return Eigenpairs(
-            values=self.ritz.values[chosen],
-            vectors=self.basis.vectors(self.ritz.coordinates[:, chosen]),
+            values=values,
+            vectors=vectors,
             residuals=residuals,
             converged=(residuals <= self.tolerance * self.scale) & (self.complete or not self.exhaustive),
             scale=self.scale,
@@ -273,4 +280,10 @@ class _Search:
             matvecs=self.matvecs,
             restarts=self.restarts,
             noise=float(self.noise),
-        )  # fmt: skip
+        )
+
+    def _explicit(self, values: np.ndarray, vectors: Rows) -> np.ndarray:
+        """‖Ax − θx‖ by one product each, for rows whose rounding equation (1) of `basis` does not show."""
+        self.matvecs += len(values)
+        pairs = zip(values.tolist(), map(vectors.__getitem__, range(len(values))), strict=True)
+        return np.array([norm(self.matvec(x) - value * x).item() for value, x in pairs])

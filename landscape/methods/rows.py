@@ -3,6 +3,10 @@
 A basis that does not fit beside the arithmetic lies in parts of columns, each contiguous, so that the first k
 rows of a part are one transfer out of page-locked memory. Transfers are ordered with the arithmetic and nothing
 waits for them; they take so much longer than what is done with a part that overlapping the two gains nothing.
+
+Rows may be stored in half precision (`HALF`), which leaves the arithmetic in its own. What a row then lacks of
+the vector that it was made from, 3e-4 of its length, is an error of equation (1) of `basis`, which one product
+measures (`Basis.defect`); Ritz values, from products with the rows as they are stored, hardly suffer.
 """
 
 from collections.abc import Iterator
@@ -14,6 +18,9 @@ from torch import Tensor
 
 from landscape.aliases import Vector
 from landscape.methods import inner
+
+HALF = torch.float16
+"""Rows of length n hold numbers near 1/√n, so that times √n they lie where float16 has eleven bits."""
 
 _PART = 1 << 26
 """Entries of a part of another memory: 256 MiB in float32."""
@@ -40,6 +47,11 @@ class Rows:
         """Of the arithmetic."""
         return self.like.dtype
 
+    @property
+    def half(self) -> bool:
+        """Whether the numbers are stored in half precision."""
+        return self.parts[0].dtype == HALF
+
     def first(self, count: int) -> "Rows":
         """The first `count` rows, sharing their storage."""
         return Rows(tuple([part[:count] for part in self.parts]), self.like, self.resident)
@@ -56,7 +68,7 @@ class Rows:
 
     def __setitem__(self, i: int, v: Vector) -> None:
         for part, piece in self._along(v):
-            part[i].copy_(piece, non_blocking=True)
+            self._store(piece, part[i])
 
     def products(self, v: Vector) -> Float[Tensor, " k"]:
         """⟨row_i, v⟩ for each row, in float64."""
@@ -83,16 +95,25 @@ class Rows:
             self._combine(coefficients, part[:count], part[: len(coefficients)])
 
     def _combine(self, coefficients: Float[Tensor, "m k"], part: Tensor, target: Tensor) -> None:
-        if part.device == target.device == self.like.device:
+        if part.device == target.device == self.like.device and part.dtype == self.dtype:
             inner.combinations(coefficients, part, out=target)
             return
         here = self._here(part)
         found = here.new_empty(len(coefficients), part.shape[1])
         inner.combinations(coefficients, here, out=found)
-        target.copy_(found, non_blocking=target.is_pinned())
+        self._store(found, target)
+
+    def _store(self, x: Tensor, target: Tensor) -> None:
+        target.copy_(x * self._magnified if target.dtype == HALF else x, non_blocking=target.is_pinned())
 
     def _here(self, stored: Tensor) -> Tensor:
-        return stored.to(self.like, non_blocking=True)
+        here = stored.to(self.like, non_blocking=True)
+        return here / self._magnified if stored.dtype == HALF else here
+
+    @property
+    def _magnified(self) -> float:
+        """A power of two near √n; no entry of a unit vector times that overflows."""
+        return 2.0 ** min(15, self.shape[1].bit_length() // 2)
 
     def _along(self, v: Vector) -> Iterator[tuple[Tensor, Tensor]]:
         return zip(self.parts, v.split(self._width), strict=True)
@@ -102,24 +123,32 @@ class Rows:
         return self.parts[0].shape[1]
 
 
-def rows_at(like: Vector, capacity: int, device: torch.device | None = None, width: int | None = None) -> Rows:
+def rows_at(
+    like: Vector,
+    capacity: int,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    width: int | None = None,
+) -> Rows:
     """Room for `capacity` rows like `like` (n,), uninitialised, on its own device or another one.
 
-    width: columns of a part; by default everything on the own device, and what fits into `_PART` on another.
+    dtype: of the stored numbers, by default that of the arithmetic. width: columns of a part; by default
+    everything beside the arithmetic in its type, and what fits into `_PART` otherwise.
     """
-    n, device = like.numel(), device or like.device
-    if device == like.device and width is None:
+    n, device, dtype = like.numel(), device or like.device, dtype or like.dtype
+    if device == like.device and dtype == like.dtype and width is None:
         return Rows((like.new_empty(capacity, n),), like[:0], True)
     width = width or max(1, _PART // max(1, capacity))
     widths = [min(width, n - start) for start in range(0, n, width)]
-    return Rows(tuple(_locked(like, capacity, w, device) for w in widths), like[:0], False)
+    locked = device.type == "cpu" and like.device.type != "cpu"
+    return Rows(tuple(_room(capacity, w, dtype, device, locked) for w in widths), like[:0], False)
 
 
-def _locked(like: Vector, capacity: int, width: int, device: torch.device) -> Tensor:
-    """Page-locked where a device is to read it, and where the system grants that."""
-    if like.device.type != "cpu":
+def _room(capacity: int, width: int, dtype: torch.dtype, device: torch.device, locked: bool) -> Tensor:
+    """locked: in page-locked memory, for a device to read it, where the system grants that."""
+    if locked:
         try:
-            return torch.empty(capacity, width, dtype=like.dtype, device=device, pin_memory=True)
+            return torch.empty(capacity, width, dtype=dtype, device=device, pin_memory=True)
         except RuntimeError:
             pass
-    return torch.empty(capacity, width, dtype=like.dtype, device=device)
+    return torch.empty(capacity, width, dtype=dtype, device=device)
