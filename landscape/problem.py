@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves, tree_map
 
 from landscape.aliases import Batch, Vector
+from landscape.batch_norms import batch_norms, normalise_by_batch, recomputed, with_statistics
 from landscape.batches import as_pair, chosen_rows, count_twice, first_rows, joined, rows_of, split
 from landscape.curvature import OUTPUT_BYTES, Drawn, Term, drawn_targets, operator_term
 from landscape.devices import device_name
@@ -90,9 +90,7 @@ class Problem:
         if len(kinds) > 1:
             raise InputError(f"the model's parameters differ in dtype or device ({kinds}). Convert the model to one.")
         if self.batch_norm == "batch":
-            for module in _batch_norms(model):
-                module.train()
-                module.track_running_stats = False
+            normalise_by_batch(model)
         differentiate_padding(model)
         if getattr(getattr(model, "config", None), "use_cache", False):
             model.config.use_cache = False  # type: ignore[union-attr]  # keys and values for generation: memory only
@@ -149,7 +147,7 @@ class Problem:
         than one product is wanted for sure, so that recording starts at once (the outcome is the same).
         """
         divisible = self.batch_norm == "running"
-        norms = any(isinstance(m, nn.LayerNorm | _BatchNorm) for m in self.model.modules())
+        norms = bool(batch_norms(self.model)) or any(isinstance(m, nn.LayerNorm) for m in self.model.modules())
         terms = hessian_terms(self._total, norms)
         return Product(terms, lambda: self._parts(w), w, self.size, self.engine, divisible, many, self._compiler)
 
@@ -313,7 +311,7 @@ class Problem:
     @property
     def has_batch_norm(self) -> bool:
         """Whether the model has batch-norm layers with running statistics."""
-        return any(m.running_mean is not None for m in _batch_norms(self.model))
+        return bool(with_statistics(self.model))
 
     def buffers(self) -> dict[str, Tensor]:
         """Copies of the model's floating-point buffers (batch-norm statistics, mostly), by name."""
@@ -323,30 +321,16 @@ class Problem:
     def recomputed_buffers(self, w: Vector, examples: int | None = None) -> dict[str, Tensor]:
         """Batch-norm statistics at w: batch means and variances over this problem's data, weighted by size.
 
-        The rule of `torch.optim.swa_utils.update_bn`, except that a short last batch weighs less. Only the
-        first `examples` are used when that is given.
+        Only the first `examples` are used when that is given. See `batch_norms.recomputed`.
         """
-        norms = [m for m in _batch_norms(self.model) if m.running_mean is not None]
-        buffers = {k: b.clone() for k, b in self.model.named_buffers()}
-        saved = [(m, m.training, m.momentum) for m in norms]
-        parameters, seen = self.named(w), 0
-        try:
-            with torch.no_grad(), twice_differentiable(self.model):
-                for batch in self.passes(w):
-                    inputs, targets = batch if examples is None else first_rows(batch, examples - seen)
-                    count = rows_of(targets)
-                    seen += count
-                    for module in norms:
-                        module.train()
-                        module.momentum = count / seen
-                    self._outputs({**parameters, **buffers}, inputs)
-                    if examples is not None and seen >= examples:
-                        break
-        finally:
-            for module, training, momentum in saved:
-                module.train(training)
-                module.momentum = momentum
-        return {k: b for k, b in buffers.items() if b.is_floating_point()}
+        parameters = self.named(w)
+        with torch.no_grad(), twice_differentiable(self.model):
+            return recomputed(
+                self.model,
+                lambda buffers, inputs: self._outputs({**parameters, **buffers}, inputs),
+                self.passes(w),
+                examples,
+            )
 
     # -- inner workings ----------------------------------------------------------------------------
 
@@ -429,7 +413,3 @@ class Problem:
             "loss": getattr(self.loss, "name", getattr(self.loss, "__name__", type(self.loss).__name__)),
             "kernels": self._kernels, "torch": torch.__version__,
         }  # fmt: skip
-
-
-def _batch_norms(model: nn.Module) -> list[_BatchNorm]:
-    return [m for m in model.modules() if isinstance(m, _BatchNorm)]

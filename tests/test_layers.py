@@ -29,10 +29,12 @@ ALLOWED: dict[str, set[str]] = {
     "arguments": set(),
     "factories": {"arguments"},
     "batches": set(),
+    "batch_norms": {"batches"},
     "devices": set(),
     "plan": {"devices", "methods", "spec"},
     "products": {"products", "batches", "devices", "precision", "spec"},
     "problem": {
+        "batch_norms",
         "batches",
         "devices",
         "curvature",
