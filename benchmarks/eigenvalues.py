@@ -1,6 +1,6 @@
 """Ten leading Hessian eigenvalues: ours against PyHessian, hessian-eigenthings and curvlinops with ARPACK.
 
-    python -m benchmarks.eigenvalues [mlp] [gpt] [resnet] [--repeats N] [--json]
+    python -m benchmarks.eigenvalues [mlp] [gpt] [resnet] [--repeats N] [--compiled] [--json]
 
 mlp: a digits perceptron, 1,437 examples. gpt: a trained four-layer transformer, 2,048 characters. resnet: a
 public ResNet-20 with 512 images of CIFAR-10. All in float32 on the same batches. error: largest |λ − truth| over
@@ -8,7 +8,8 @@ the wanted eigenvalues, relative to λ1, against float64 (`benchmarks/results/re
 are by magnitude, and are judged so. PyHessian runs at its defaults. The others run at the least work, of a
 ladder of budgets or tolerances tried on our products, that reaches an error of 1e-5; ours at the loosest
 tolerance of a ladder with an error no larger than the best peer's. `ours` starts from nothing, so the recording of
-its products counts; `ours, prepared` has them recorded already, as a second measurement at the same weights has.
+its products counts; `ours, prepared` has them recorded already, as a second measurement at the same weights has;
+with --compiled a variant has them compiled, too.
 `ours` does what the peers do; `exhaustive`, the default, also looks for copies with a second random start.
 """
 
@@ -33,7 +34,6 @@ from benchmarks.peers import (
 from benchmarks.references import Reference, reference
 from landscape import hessian
 from landscape.aliases import Matvec, Vector
-from landscape.errors import InputError
 from landscape.problem import Problem
 from landscape.products.product import Product
 from landscape.spec import HessianSpec
@@ -60,11 +60,11 @@ class Prepared(Problem):
         return kept
 
 
-def prepared(problem: Problem) -> Problem:
-    """The problem with its product recorded."""
+def prepared(problem: Problem, engine: str = "auto") -> Problem:
+    """The problem with its product recorded, and compiled if that is the engine."""
     model = copy.deepcopy(problem.model).requires_grad_(True)
-    twin = Prepared(model, problem.loss, problem.batches, problem.batch_norm, problem.engine)
-    for _ in range(2):  # the second call records
+    twin = Prepared(model, problem.loss, problem.batches, problem.batch_norm, engine)
+    for _ in range(3):  # the second call records one batch, the third compiles
         twin.hessian(twin.weights)(torch.ones_like(twin.weights))
     return twin
 
@@ -134,9 +134,10 @@ def rivals_of(
 
 
 def compare(
-    name: str, problem: Problem, truth: Reference, count: int = COUNT, repeats: int = 3, peers: bool = True
-) -> dict[str, Any]:
-    """The race on one problem."""
+    name: str, problem: Problem, truth: Reference, count: int = COUNT, repeats: int = 3, peers: bool = True,
+    compiled: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """The race on one problem; compiled: with a variant of ours whose products are."""
 
     def ours(problem: Problem, tolerance: float, exhaustive: bool = False) -> dict[str, float]:
         found = measured(problem, tolerance, count, exhaustive)
@@ -158,6 +159,9 @@ def compare(
         "ours, prepared": lambda: ours(kept, tolerance),
         "ours, exhaustive (default)": lambda: ours(problem, tolerance, exhaustive=True),
     }
+    if compiled:
+        quick = prepared(problem, "compiled")
+        variants["ours, compiled, prepared"] = lambda: ours(quick, tolerance)
     result = race("eigenvalues", where, lambda: ours(problem, tolerance), rivals, repeats, variants, before)
     result["conditions"]["engine"] = kept.hessian(kept.weights).chosen
     if not np.array_equal(truth.largest, truth.magnitude):
@@ -166,15 +170,11 @@ def compare(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    chosen = options(__doc__, list(SETTINGS), argv)
-    for name in chosen.settings:
-        try:
-            problem = SETTINGS[name]()
-        except InputError as reason:
-            note(f"{name} is skipped: {reason}")
-            continue
+    also = {"action": "store_true", "help": "ours with compiled products, too (compiling takes minutes)"}
+    chosen = options(__doc__, list(SETTINGS), argv, compiled=also)
+    for name, problem in available_problems(SETTINGS, chosen.settings):
         truth = reference(name, problem, COUNT)
-        report([compare(name, problem, truth, repeats=chosen.repeats)], chosen.json)
+        report([compare(name, problem, truth, repeats=chosen.repeats, compiled=chosen.compiled)], chosen.json)
 
 
 if __name__ == "__main__":

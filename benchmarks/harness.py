@@ -16,6 +16,9 @@ from typing import Any
 
 import torch
 
+from landscape.errors import InputError
+from landscape.problem import Problem
+
 Contender = Callable[[], Mapping[str, float]]
 """Runs once and returns what it achieved: at least `error`, and any counts worth showing."""
 
@@ -166,6 +169,17 @@ def options(description: str | None, settings: Sequence[str], argv: Sequence[str
             parser.error(f"unknown setting {', '.join(unknown)}: choose of {', '.join(settings)}")
         chosen.settings = chosen.settings or list(settings)
     return chosen
+
+
+def available_problems(
+    settings: Mapping[str, Callable[[], Problem]], names: Sequence[str]
+) -> Iterator[tuple[str, Problem]]:
+    """The problems of these settings, one after the other; a line for each whose data are not there."""
+    for name in names:
+        try:
+            yield name, settings[name]()
+        except InputError as reason:
+            note(f"{name} is skipped: {reason}")
 
 
 def report(results: list[dict[str, Any]], as_json: bool | None = None) -> None:

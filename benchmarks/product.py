@@ -25,7 +25,6 @@ from benchmarks.peers import PRODUCTS, available, model_and_batches
 from benchmarks.references import exact_product
 from landscape import seeds
 from landscape.aliases import Matvec
-from landscape.errors import InputError
 from landscape.problem import Problem
 from landscape.products.product import Product
 from landscape.products.terms import hessian_terms
@@ -175,12 +174,7 @@ def _peak(run: Callable[[], object], device: torch.device) -> dict[str, float]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     chosen = options(__doc__, list(SETTINGS), argv)
-    for name in chosen.settings:
-        try:
-            problem = SETTINGS[name]()
-        except InputError as reason:
-            note(f"{name} is skipped: {reason}")
-            continue
+    for name, problem in available_problems(SETTINGS, chosen.settings):
         report([compare(name, problem, chosen.repeats)], chosen.json)
 
 
