@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.harness import EQUAL, attempt, because, note, options, race, report
+from benchmarks.harness import EQUAL, attempt, available_problems, because, note, options, race, report
 from benchmarks.models import digits_problem, gpt, gpt_problem, resnet20_problem
 from benchmarks.peers import (
     Found,
@@ -40,7 +40,7 @@ from landscape.spec import HessianSpec
 
 COUNT = 10
 PEERS_ERROR = 1e-5
-TOLERANCES = tuple(a * 10.0**-b for b in range(2, 6) for a in (10, 7, 5, 3, 2))
+TOLERANCES = tuple(round(a * 10.0**-b, 6) for b in range(2, 6) for a in (10, 7, 5, 3, 2))
 STEPS = (20, 25, 30, 35, 40, 45, 50, 55, 60, 70, 80, 100, 130, 160)
 
 SETTINGS: dict[str, Callable[[], Problem]] = {
@@ -76,16 +76,18 @@ def measured(problem: Problem, tolerance: float, count: int = COUNT, exhaustive:
 
 
 def least(ladder: Sequence[Any], error: Callable[[Any], float], enough: float) -> Any:
-    """The first of the ladder whose error is small enough; or the best, once three more gain less than a tenth."""
-    errors: dict[Any, float] = {}
-    for rung in ladder:
-        errors[rung] = error(rung)
-        if errors[rung] <= enough:
-            return rung
-        so_far = list(errors.values())
-        if len(so_far) > 3 and min(so_far[-3:]) > 0.9 * min(so_far[:-3]):
-            break
-    return min(errors, key=lambda rung: errors[rung])
+    """The first of the ladder whose error is small enough, by bisection; if none is, the first that is about as good
+    as the best that was tried. Errors are taken to fall along the ladder.
+    """
+    errors: dict[int, float] = {}
+    low, high = 0, len(ladder) - 1
+    while low not in errors:
+        middle = (low + high) // 2
+        errors[middle] = error(ladder[middle])
+        low, high = (low, middle) if errors[middle] <= enough else (min(middle + 1, high), high)
+    smallest = min(errors.values())
+    bar = enough if smallest <= enough else EQUAL * smallest
+    return ladder[min(i for i, found in errors.items() if found <= bar)]
 
 
 def lanczos_steps(product: Matvec, w: Vector, count: int, truth: Reference) -> int:

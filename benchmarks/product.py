@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from benchmarks.harness import because, conditions, note, options, report, synchronise
+from benchmarks.harness import available_problems, because, conditions, note, options, report, synchronise
 from benchmarks.models import digits_problem, gpt, gpt_problem, resnet20_problem
 from benchmarks.peers import PRODUCTS, available, model_and_batches
 from benchmarks.references import exact_product
