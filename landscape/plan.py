@@ -100,7 +100,7 @@ def _refusal(
     coarse = not _half_will_do(spec, w) and _half_will_do(replace(spec, tolerance=HALF_REACHES), w)
     coarse &= best >= fewest * w.numel() * HALF.itemsize
     remedies += [
-        f"give a tolerance of at least {HALF_REACHES:g}: rows in half precision will do then" if coarse else ""
+        f"give a tolerance of at least {HALF_REACHES:g} (rows in half precision can meet it)" if coarse else ""
     ]
     remedies += ["measure some of the parameters (params)"]
     return what + ". Remedies: " + ", or ".join(filter(None, remedies)) + "."
