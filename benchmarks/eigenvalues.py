@@ -13,7 +13,9 @@ with --compiled a variant has them compiled, too.
 `ours` does what the peers do; `exhaustive`, the default, also looks for copies with a second random start.
 """
 
+import bisect
 import copy
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -76,18 +78,17 @@ def measured(problem: Problem, tolerance: float, count: int = COUNT, exhaustive:
 
 
 def least(ladder: Sequence[Any], error: Callable[[Any], float], enough: float) -> Any:
-    """The first of the ladder whose error is small enough, by bisection; if none is, the first that is about as good
-    as the best that was tried. Errors are taken to fall along the ladder.
+    """The first of the ladder whose error is small enough; if none is, the first that is about as good as the last.
+
+    By bisection: errors are taken to fall along the ladder.
     """
-    errors: dict[int, float] = {}
-    low, high = 0, len(ladder) - 1
-    while low not in errors:
-        middle = (low + high) // 2
-        errors[middle] = error(ladder[middle])
-        low, high = (low, middle) if errors[middle] <= enough else (min(middle + 1, high), high)
-    smallest = min(errors.values())
-    bar = enough if smallest <= enough else EQUAL * smallest
-    return ladder[min(i for i, found in errors.items() if found <= bar)]
+    measured = functools.cache(lambda rung: error(ladder[rung]))
+
+    def first(bar: float) -> int:
+        return bisect.bisect_left(range(len(ladder)), True, key=lambda rung: measured(rung) <= bar)
+
+    found = first(enough)
+    return ladder[found if found < len(ladder) else first(EQUAL * measured(len(ladder) - 1))]
 
 
 def lanczos_steps(product: Matvec, w: Vector, count: int, truth: Reference) -> int:

@@ -205,16 +205,16 @@ def test_an_unknown_setting_is_refused(capsys):
     assert "choose of mlp, gpt, resnet" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("enough", [0.5, 0.0])
-def test_the_least_work_that_is_enough(enough):
+@pytest.mark.parametrize(("enough", "least"), [(1.0, 1), (0.5, 2), (0.0, 3)])
+def test_the_least_work_that_is_enough(enough, least):
     tried = []
 
     def error(rung):
         tried.append(rung)
-        return {1: 0.9, 2: 0.4}.get(rung, 0.39)
+        return {1: 0.9, 2: 0.45}.get(rung, 0.39)
 
-    found = eigenvalues.least(range(1, 100), error, enough)
-    assert (found, tried) == ((2, [1, 2]) if enough else (3, [1, 2, 3, 4, 5]))
+    assert eigenvalues.least(range(1, 100), error, enough) == least
+    assert len(set(tried)) == len(tried) < 16
 
 
 # -- no waiting for the device ---------------------------------------------------------------------

@@ -141,7 +141,8 @@ def test_eigenvalues_of_a_language_model():
     w = problem.weights
     eye = torch.eye(len(w), dtype=torch.float64)
     for operator in ("hessian", "ggn"):
-        A = torch.stack([problem.operator(operator, w)(e) for e in eye])
+        matvec = problem.operator(operator, w)
+        A = torch.stack([matvec(e) for e in eye])
         torch.testing.assert_close(A, A.T, rtol=1e-9, atol=1e-11)
         result = hessian.measure(problem, HessianSpec(count=2, operator=operator, tolerance=1e-8))
         np.testing.assert_allclose(result.eigenvalues, torch.linalg.eigvalsh(A).flip(0)[:2].numpy(), rtol=1e-7)
