@@ -1,8 +1,8 @@
 # make demo | test | check | format | figures | bench — each makes .venv itself when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
-# Tests by as many processes as there are cores, up to four: each may need some GiB.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+# Tests by as many processes as there are cores, up to four: each may need some GiB. One thread for each, also in BLAS.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 export LANDSCAPE_DATA
 
 .PHONY: demo test check format figures bench
