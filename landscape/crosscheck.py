@@ -19,6 +19,7 @@ from landscape import seeds
 from landscape.aliases import Batch
 from landscape.errors import InputError
 from landscape.kernels import twice_differentiable
+from landscape.precision import full_precision
 from landscape.problem import Problem
 
 NOTE = (
@@ -56,6 +57,7 @@ class _Batches:
             yield inputs, targets
 
 
+@full_precision()
 def pyhessian_eigenvalues(
     problem: Problem, count: int, tolerance: float = 1e-6, iterations: int = 1000, seed: int = 0
 ) -> CrossCheck:

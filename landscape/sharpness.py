@@ -26,6 +26,7 @@ from landscape.aliases import Vector
 from landscape.errors import InputError
 from landscape.methods.affine import Function, columns, pseudo_inverse, restricted
 from landscape.methods.box import BoxMaximum, maximise_in_box
+from landscape.precision import full_precision
 from landscape.problem import Problem
 from landscape.results import SharpnessResult
 from landscape.spec import SharpnessSpec
@@ -34,6 +35,7 @@ Progress = Callable[[int, int, str], None]
 _JITTER = (0.1, 1.0)
 
 
+@full_precision()
 def measure(
     problem: Problem, spec: SharpnessSpec, weights: Vector | None = None, progress: Progress | None = None
 ) -> SharpnessResult:

@@ -129,7 +129,11 @@ def test_rows_in_half_precision_keep_the_promises():
         assert not uncertified(exact, pairs).any(), what
         within = tolerance * pairs.scale + float(np.linalg.norm(pairs.residuals))
         assert shortfall(exact, pairs, count, ends) <= within, what
+        assert pairs.matvecs <= 3000
         converged.append(pairs.converged.all())
+    short = extreme_eigenpairs(lambda v: A @ v, fresh(A[0]), 3, max_matvecs=20, stored=HALF)
+    assert short.matvecs <= 20
+    assert not short.converged.any()
     assert len(converged) > 30
     assert np.mean(converged) > 0.9
 

@@ -54,7 +54,7 @@ ALLOWED: dict[str, set[str]] = {
     "blocks": {"problem", "methods"},
     "surface_geometry": {"problem", "methods", "seeds", "spec"},
     "surface_resume": {"results"},
-    **{name: {"problem", "methods", "seeds", "spec", "results", "kernels"} for name in MEASURES},
+    **{name: {"problem", "methods", "seeds", "spec", "results", "kernels", "precision"} for name in MEASURES},
     "density": {"precision", "problem", "methods", "seeds", "spec", "results", "spectrum", "hessian"},
     "trace": {"precision", "problem", "methods", "seeds", "spec", "results", "blocks"},
     "track": {"problem", "methods", "spec", "results", "hessian", "trace", "track_resume"},

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from landscape import hessian
+from landscape import hessian, sharpness
 from landscape.losses import loss_by_name
 from landscape.precision import full_precision
 from landscape.problem import Problem
-from landscape.spec import HessianSpec
+from landscape.spec import HessianSpec, SharpnessSpec
 
 B = torch.backends
 PLACES = (B.cuda.matmul, B.cudnn.conv, B.cudnn.rnn, B.mkldnn.matmul, B.mkldnn.conv, B.mkldnn.rnn)
@@ -93,3 +93,18 @@ def test_eigenvalues_are_certified_whatever_the_setting(setting):
     result, exact = hessian.measure(problem, spec), hessian.measure(problem.double(), spec)
     assert result.converged.all()
     np.testing.assert_allclose(result.eigenvalues, exact.eigenvalues, rtol=1e-5)
+
+
+def test_sharpness_is_the_same_whatever_the_setting():
+    """In the subspace too, where points come from a matrix product."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10))
+    problem = Problem(model, loss_by_name("cross_entropy"), [(torch.randn(256, 64), torch.randint(10, (256,)))])
+    spec = SharpnessSpec(trials=1, iterations=3)
+    expected = sharpness.measure(problem, spec)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        found = sharpness.measure(problem, spec)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    np.testing.assert_array_equal(found.sharpness, expected.sharpness)

@@ -96,7 +96,7 @@ def deflate(matvec: Matvec, start: Vector, tolerance: float, most: int, budget: 
     T, beta = _lanczos(basis)
     k = len(T)
     remainder = basis.rows[k] * beta if beta else torch.zeros_like(start)
-    return Deflation(basis.rows.parts[0][:k], T, remainder, matvecs)
+    return Deflation(basis.rows.first(k).tensor, T, remainder, matvecs)
 
 
 def _lanczos(basis: Basis) -> tuple[np.ndarray, float]:

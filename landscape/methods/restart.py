@@ -98,6 +98,8 @@ def extreme_eigenpairs(
     exact = exact or (lambda v: matvec(v.to(like.dtype)).double())
     total = _total(count, ends, n)
     basis = Basis(like, capacity, rows_at(like, capacity, store, stored))
+    if basis.rows.half:
+        max_matvecs = max(max_matvecs - total, 1)  # the products that the explicit residuals take
     search = _Search(matvec, fresh, basis, ends, total, tolerance, max_matvecs, exact, exhaustive)
     return search.run(watch or (lambda matvecs, converged: None), start)
 

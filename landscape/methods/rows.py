@@ -52,6 +52,13 @@ class Rows:
         """Whether the numbers are stored in half precision."""
         return self.parts[0].dtype == HALF
 
+    @property
+    def tensor(self) -> Float[Tensor, "k n"]:
+        """All rows as one tensor, of those that lie where the arithmetic is done."""
+        if not self.resident:
+            raise ValueError("rows in parts are no tensor")
+        return self.parts[0]
+
     def first(self, count: int) -> "Rows":
         """The first `count` rows, sharing their storage."""
         return Rows(tuple([part[:count] for part in self.parts]), self.like, self.resident)
