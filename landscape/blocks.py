@@ -8,6 +8,7 @@ from landscape.aliases import Vector
 from landscape.errors import illegal
 from landscape.methods.lanczos import require_finite
 from landscape.problem import Problem
+from landscape.products.several import AT_ONCE
 
 
 def exact_block(problem: Problem, name: str, weights: Vector | None = None, limit: int = 10000) -> Float[Tensor, "m m"]:
@@ -17,12 +18,11 @@ def exact_block(problem: Problem, name: str, weights: Vector | None = None, limi
     """
     w = problem.weights if weights is None else weights
     start, size = place(problem, name, limit)
-    matvec, unit = problem.hessian(w, many=True), torch.zeros_like(w)
-    block = w.new_empty(size, size)
-    for row in range(size):
-        unit[start + row] = 1
-        block[row] = matvec(unit)[start : start + size]
-        unit[start + row] = 0
+    matvec, block = problem.hessian(w, many=True), w.new_empty(size, size)
+    for row in range(0, size, AT_ONCE):
+        entries = torch.arange(row, min(row + AT_ONCE, size), device=w.device)
+        units = w.new_zeros(len(entries), len(w)).scatter_(1, start + entries[:, None], 1.0)
+        block[entries] = matvec.rows(units)[:, start : start + size]
     require_finite(block.diagonal().double().cpu().numpy())
     return (block + block.T) / 2
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from landscape import hessian, seeds
 from landscape.aliases import Vector
 from landscape.errors import InputError
-from landscape.methods.quadrature import by_rows, quadrature, resolved
+from landscape.methods.quadrature import quadrature, resolved
 from landscape.methods.restart import ROUNDING
 from landscape.precision import full_precision
 from landscape.problem import Problem
@@ -56,7 +56,7 @@ def measure(
 
     probes = torch.cat([seeds.gaussian(seeds.stream(spec.seed, "density", i), 1, w) for i in range(spec.probes)])
     matvec = problem.hessian(w, many=True)
-    found = quadrature(by_rows(matvec), probes, spec.steps, locked, watch)
+    found = quadrature(matvec.rows, probes, spec.steps, locked, watch)
     single = resolved(found, spec.tolerance) if spec.deflate else np.zeros(len(found.values), bool)
     values = np.concatenate([values, found.values[single]])
     scale = np.abs(np.concatenate([values, found.values])).max()

@@ -9,7 +9,7 @@ import torch
 from scipy.special import stdtrit
 
 from landscape import seeds
-from landscape.aliases import Matvec, Vector
+from landscape.aliases import Vector
 from landscape.blocks import exact_block, place
 from landscape.errors import InputError, illegal
 from landscape.methods.deflation import Deflation, deflate, no_deflation
@@ -17,6 +17,7 @@ from landscape.methods.probing import ControlledProbes, PlainProbes, Summary
 from landscape.methods.xtrace import hutch_plus_plus, xtrace
 from landscape.precision import full_precision
 from landscape.problem import Problem
+from landscape.products.product import Product
 from landscape.results import TraceResult
 from landscape.spec import TraceSpec
 
@@ -96,7 +97,7 @@ def _check(spec: TraceSpec) -> None:
 class _Run:
     """One measurement: where the probes come from, and what is asked of them."""
 
-    matvec: Matvec
+    matvec: Product
     w: Vector
     spec: TraceSpec
     sizes: dict[str, int]
@@ -119,9 +120,12 @@ class _Run:
         budget, until = spec.max_matvecs - deflation.matvecs, spec.min_probes
         converged = False
         while not converged and len(probes) < budget:
-            for number in range(len(probes), min(until, budget)):
-                z = self.probe(number)
-                probes.add(z, deflation.project(self.matvec(deflation.project(z))))
+            group, end = self.matvec.group, min(until, budget)
+            for first in range(len(probes), end, group):
+                drawn = [self.probe(number) for number in range(first, min(first + group, end))]
+                images = self.matvec.rows(torch.stack([deflation.project(z) for z in drawn]))
+                for z, y in zip(drawn, images, strict=True):
+                    probes.add(z, deflation.project(y))
             until = len(probes) + max(1, len(probes) // _GROWTH)
             summary = probes.summary(details=False)
             converged = self._look(deflation.matvecs + len(probes), deflation.trace, summary)
@@ -132,7 +136,7 @@ class _Run:
         budget = self.spec.max_matvecs
         count = min(budget // 3 * 2 if self.spec.method == "hutch++" else budget // 2, self.w.numel())
         probes = torch.stack([self.probe(i) for i in range(count)])
-        found = (hutch_plus_plus if self.spec.method == "hutch++" else xtrace)(self.matvec, probes)
+        found = (hutch_plus_plus if self.spec.method == "hutch++" else xtrace)(self.matvec.rows, probes)
         spent = count // 2 * 2 + count - count // 2 if self.spec.method == "hutch++" else 2 * count
         none = np.zeros(0)
         summary = Summary(found.samples.numpy(), found.standard_error, len(found.samples) - 1, none, none, none, none)

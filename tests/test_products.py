@@ -1,5 +1,7 @@
 """Engines for Hessian products: equal on every family of models, and what they do when memory or torch fails."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -9,8 +11,10 @@ from landscape.errors import InputError
 from landscape.losses import loss_by_name
 from landscape.problem import Problem
 from landscape.products import product as products
+from landscape.products import several
 from landscape.products.algebra import MergedNorms
 from landscape.products.code import function
+from landscape.products.engines import Folded
 from landscape.products.simplify import fuse, simplify
 from landscape.products.tape import RecordingError, record
 
@@ -187,6 +191,50 @@ def test_double_backward_takes_the_first_product_of_the_first_batch_alone(batche
         recorded.append(matvec.chosen.startswith("folded"))
     assert len(taken) == (1 if many else batches)
     assert recorded == [many and batches > 1, True, True]
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "in place"])  # writing is not for vmap
+def test_several_vectors_at_once_give_the_same(name):
+    problem = family(name)
+    matvec, rows = problem.hessian(problem.weights), torch.randn(5, len(problem.weights), dtype=torch.float64)
+    expected = torch.stack([matvec(v) for v in rows])
+    parts = [part for part in matvec._ready if isinstance(part, Folded)]
+    with torch.no_grad(), several._without_fallbacks():
+        found = sum(several.at_once(part, rows)(rows) for part in parts) / problem.size
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("worth", [0.0, math.inf])
+def test_rows_go_together_where_that_is_faster(worth, monkeypatch):
+    monkeypatch.setattr(several, "_WORTH", worth)
+    monkeypatch.setattr(products, "_QUICK", math.inf)
+    problem = family("mlp")
+    matvec, rows = problem.hessian(problem.weights), torch.randn(11, len(problem.weights), dtype=torch.float64)
+    one = problem.hessian(problem.weights)
+    for _ in range(4):
+        torch.testing.assert_close(matvec.rows(rows), torch.stack([one(v) for v in rows]), rtol=1e-10, atol=1e-14)
+    assert matvec.group == several.AT_ONCE
+    assert [kept.at_once for kept in matvec._several.values()] == [worth > 0] * 2
+    assert ("at once" in matvec.chosen) == (worth > 0)
+
+
+def test_rows_that_cannot_go_together_go_one_by_one(monkeypatch):
+    monkeypatch.setattr(products, "_QUICK", math.inf)
+    monkeypatch.setattr(several, "at_once", lambda part, rows: torch.ones(3) @ torch.ones(4))
+    problem = family("mlp")
+    matvec, rows = problem.hessian(problem.weights), torch.randn(3, len(problem.weights), dtype=torch.float64)
+    for _ in range(4):
+        images = matvec.rows(rows)
+    torch.testing.assert_close(images, torch.stack([matvec(v) for v in rows]), rtol=1e-12, atol=1e-14)
+    assert not matvec._several[3].at_once
+
+
+@pytest.mark.parametrize("engine", ["recompute", "retained", "differences"])
+def test_rows_of_engines_without_a_recording(engine):
+    problem = with_engine(family("mlp"), engine)
+    matvec, rows = problem.hessian(problem.weights), torch.randn(3, len(problem.weights), dtype=torch.float64)
+    for _ in range(3):
+        torch.testing.assert_close(matvec.rows(rows), torch.stack([matvec(v) for v in rows]), rtol=1e-10, atol=1e-12)
 
 
 def test_compiled_products_share_code_between_weights():

@@ -1,5 +1,4 @@
 import dataclasses
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from problems import network, prescribed
 from landscape import trace
 from landscape.blocks import exact_block
 from landscape.errors import InputError
+from landscape.products.product import Product
 from landscape.spec import TraceSpec
 
 METHODS = ("deflated", "hutchinson", "hutch++", "xtrace")
@@ -30,15 +30,17 @@ def test_the_trace_of_a_network_within_its_error(name, method):
     assert tuple(result.history[-1]) == (result.matvecs, result.trace, result.standard_error)
 
 
-@dataclass
-class Multiplication:
+class Multiplication(Product):
     """The product with a matrix, in the place of a recorded one."""
 
-    A: torch.Tensor
-    chosen: str = "a matrix"
+    def __init__(self, A):
+        self.A = A
 
     def __call__(self, v):
         return self.A @ v
+
+    def rows(self, vectors):
+        return vectors @ self.A
 
 
 @pytest.mark.parametrize("name", ["outliers", "opposite", "integers", "all_negative"])

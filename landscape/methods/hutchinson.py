@@ -25,9 +25,9 @@ def hutchinson(matvec: Matvec, probes: Float[Tensor, "probes n"]) -> Estimate:
     """tr A ≈ mean of zᵀAz over the probes z, which have independent entries of mean 0 and variance 1.
 
     Unbiased; with ±1 entries the variance of a sample is 2 Σ_{i≠j} A_ij², nothing for a diagonal matrix.
-    Raises `InputError` for a product that is not finite.
+    matvec: rows ↦ rows (`quadrature.by_rows`). Raises `InputError` for a product that is not finite.
     """
-    return summarise(torch.stack([inner(z, matvec(z)) for z in probes]).cpu())
+    return summarise(torch.stack([inner(z, y) for z, y in zip(probes, matvec(probes), strict=True)]).cpu())
 
 
 def summarise(samples: Float[Tensor, " probes"]) -> Estimate:

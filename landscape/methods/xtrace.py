@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from landscape.aliases import Matvec, Vector
+from landscape.aliases import Matvec
 from landscape.errors import illegal
 from landscape.methods.hutchinson import Estimate, hutchinson, summarise
 from landscape.methods.inner import inner, products
@@ -19,13 +19,14 @@ from landscape.methods.lanczos import breakdown, orthogonalise, require_finite, 
 def hutch_plus_plus(matvec: Matvec, probes: Float[Tensor, "probes n"]) -> Estimate:
     """tr A = tr QAQᵀ + tr PAP: Q spans the images of half of the probes, the other half estimates tr PAP.
 
-    Three products for two probes. Each sample includes tr QAQᵀ; the standard error is that given Q.
+    matvec: rows ↦ rows (`quadrature.by_rows`). Three products for two probes.
+    Each sample includes tr QAQᵀ; the standard error is that given Q.
     Raises `InputError` for a product that is not finite, and for fewer than two probes.
     """
     _require_two(probes)
     half = len(probes) // 2
-    basis = _range([matvec(z) for z in probes[:half]])
-    known = torch.stack([inner(q, matvec(q)) for q in basis]).sum().cpu()
+    basis = _range(matvec(probes[:half]))
+    known = torch.stack([inner(q, y) for q, y in zip(basis, matvec(basis), strict=True)]).sum().cpu()
     rest = hutchinson(matvec, torch.stack([orthogonalise(basis, z)[1] for z in probes[half:]]))
     return summarise(rest.samples + known)
 
@@ -33,15 +34,15 @@ def hutch_plus_plus(matvec: Matvec, probes: Float[Tensor, "probes n"]) -> Estima
 def xtrace(matvec: Matvec, probes: Float[Tensor, "probes n"]) -> Estimate:
     """For each probe ω, tr QᵢAQᵢᵀ + ωᵀPᵢAPᵢω, where Qᵢ spans the images of the other probes; two products each.
 
-    The samples are exchangeable, not independent; s/√probes is the paper's error estimate.
+    matvec: rows ↦ rows. The samples are exchangeable, not independent; s/√probes is the paper's error estimate.
     Raises `InputError` for a product that is not finite, and for fewer than two probes.
     """
     _require_two(probes)
-    images = [matvec(z) for z in probes]
+    images = matvec(probes)
     basis = _range(images)
-    mapped = torch.stack([matvec(q) for q in basis])
+    mapped = matvec(basis)
 
-    def table(rows: Tensor, columns: Tensor | list[Vector]) -> np.ndarray:
+    def table(rows: Tensor, columns: Tensor) -> np.ndarray:
         return torch.stack([products(rows, v) for v in columns], 1).cpu().numpy()
 
     R, Z, V, H = table(basis, images), table(basis, probes), table(mapped, probes), table(basis, mapped)
@@ -56,9 +57,9 @@ def xtrace(matvec: Matvec, probes: Float[Tensor, "probes n"]) -> Estimate:
     return summarise(torch.from_numpy(known + quadratics - 2 * (X * V).sum(0) + (X * (H @ X)).sum(0)))
 
 
-def _range(images: list[Vector]) -> Float[Tensor, "k n"]:
+def _range(images: Float[Tensor, "k n"]) -> Float[Tensor, "k n"]:
     """Orthonormal rows, or zero ones, that span the images: an image within rounding of the others gives zero."""
-    rows = torch.zeros_like(torch.stack(images))
+    rows = torch.zeros_like(images)
     for k, y in enumerate(images):
         size = torch.linalg.vector_norm(y).double()
         _, rest, length = orthogonalise(rows[:k], y)

@@ -40,7 +40,7 @@ def _torch_may_deprecate_itself() -> Iterator[None]:
 
 
 class Folded:
-    """The recorded product of one batch; `first` is its value at the vector it was recorded with.
+    """The recorded product of one batch, as a `tape` too; `first` is its value at the vector it was recorded with.
 
     known: another vector and the product there, which the recording has to reproduce; `RecordingError` if not.
     """
@@ -51,17 +51,20 @@ class Folded:
     ):  # fmt: skip
         with _torch_may_deprecate_itself():
             tape, first = record(at_batch(w, batch), v)
-        tape = simplify(tape)
+        self.tape = tape = simplify(tape)
         self.first = first
-        self.run: Matvec = compiler(tape) if compiler else _checked(tape, *(known or (v, first)))
+        self.run: Matvec = compiler(tape) if compiler else checked(tape, *(known or (v, first)))
         self.bytes = constant_bytes(tape)
 
     def __call__(self, v: Vector) -> Vector:
         return self.run(v)
 
 
-def _checked(tape: Tape, v: Vector, expected: Vector) -> Matvec:
-    """The fused tape, or the plain one where fusing has changed a layout that a later step relies on."""
+def checked(tape: Tape, v: Tensor, expected: Tensor) -> Callable[[Tensor], Tensor]:
+    """A tape recorded at v (a vector, or rows of them) as a function.
+
+    It is the fused tape, or the plain one where fusing has changed a layout that a later step relies on.
+    """
     try:
         fused = function(fuse(tape))
         if same(fused(v), expected):

@@ -7,14 +7,17 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from landscape.aliases import Batch, Matvec, Vector
 from landscape.batches import joined, rows_of, split
-from landscape.devices import available_bytes, release_cached
+from landscape.devices import available_bytes, release_cached, wait_for
 from landscape.errors import InputError, illegal
 from landscape.precision import full_precision
 from landscape.products.engines import Compiler, Folded, best_step, differences, fold
 from landscape.products.layout import channels_last, channels_last_is_faster
+from landscape.products.several import AT_ONCE, Several
 from landscape.products.terms import Terms
 from landscape.spec import ENGINES
 
@@ -25,6 +28,8 @@ _RECORDING = ("auto", "folded", "compiled")
 
 _QUICK, _FORWARD_RULES = 0.02, "torch._decomp.decompositions_for_jvp"
 """Below so many seconds a product, loading torch's rules for forward mode costs more than they save: a second."""
+
+_AT_ONCE = ", several vectors at once"
 
 _COMFORT = 1 << 26
 """Small batches are joined until their constants take about so many bytes: fewer, longer steps."""
@@ -70,6 +75,7 @@ class Product:
     _first: tuple[Vector, Vector] | None = None
     """The first vector, and the first batch's product with it."""
     _quick: bool = False
+    _several: dict[int, Several] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
@@ -89,6 +95,36 @@ class Product:
                 if number >= self._skip:
                     total += self._plain(batch, v)
         return total.div_(self.size)
+
+    @property
+    def group(self) -> int:
+        """How many vectors it may pay to hand to `rows` at a time: 1 where a product is long."""
+        return AT_ONCE if self._quick else 1
+
+    @full_precision()
+    def rows(self, vectors: Float[Tensor, "p n"]) -> Float[Tensor, "p n"]:
+        """The product with each row, several at once where that is faster (found out in the first calls)."""
+        return torch.cat([self._group(group) for group in vectors.split(AT_ONCE)])
+
+    def _group(self, vectors: Float[Tensor, "p n"]) -> Float[Tensor, "p n"]:
+        kept = self._several.get(len(vectors)) or self._begun(len(vectors))
+        if kept is None:
+            return torch.stack([self(v) for v in vectors])
+        images = kept(vectors)
+        if kept.at_once and _AT_ONCE not in self.chosen:
+            self.chosen += _AT_ONCE
+        return images
+
+    def _begun(self, count: int) -> Several | None:
+        """Several at once, for products that are folded to the last batch, quick, and small; else None."""
+        folded = self.engine in ("auto", "folded") and self._ready and self._first is None and not self._rest
+        if count == 1 or not folded or not self._quick:
+            return None
+        if count * self.kept_bytes > _SHARE * available_bytes(self.w.device):
+            return None
+        parts = [part for part in self._ready or () if isinstance(part, Folded)]
+        self._several[count] = Several(self, parts, 1 / self.size, self.w.device)
+        return self._several[count]
 
     # -- the first calls ---------------------------------------------------------------------------
 
@@ -136,6 +172,7 @@ class Product:
             product = self._plain(batch, v)
             if number == 0 and self.engine in _RECORDING:
                 self._first = v.clone(), product.clone()
+                wait_for(self.w.device)
                 self._quick = time.perf_counter() - begun < _QUICK
             total += product
         return total

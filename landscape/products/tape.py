@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from landscape.aliases import Vector
 from landscape.products.trees import leaves as leaves_of
 from landscape.products.trees import mapped
 
@@ -272,8 +271,8 @@ def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
     return [tensor for tensor in found if isinstance(tensor, Tensor)]
 
 
-def record(product: Callable[[Vector], Vector], v: Vector) -> tuple[Tape, Vector]:
-    """The tape of a linear map, recorded at v, and its value there. Raises `RecordingError`."""
+def record(product: Callable[[Tensor], Tensor], v: Tensor) -> tuple[Tape, Tensor]:
+    """The tape of a linear map of tensors like v, recorded at v, and its value there. Raises `RecordingError`."""
     argument = v.detach().clone()
     with Recorder(argument) as recorder:
         result = product(argument)

@@ -1,0 +1,112 @@
+"""Products with several vectors in one run of the recorded tape: fewer and larger operations, for small networks.
+
+Where one product is so short that starting its operations costs as much as carrying them out (on a GPU, or with
+several threads on a CPU), a batched matrix product of p vectors takes little more time than that of one.
+"""
+
+import importlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from landscape.aliases import Matvec
+from landscape.devices import wait_for
+from landscape.products.code import function
+from landscape.products.engines import FAILURES, Folded, checked, same
+from landscape.products.simplify import simplify
+from landscape.products.tape import record
+
+Rows = Callable[[Float[Tensor, "p n"]], Float[Tensor, "p n"]]
+"""The products of p vectors."""
+
+AT_ONCE = 8
+"""Vectors in one run: more were hardly faster on networks of ten thousand weights, and take more memory."""
+
+_WORTH = 0.9
+"""Several at once are kept when they take at most this fraction of the time of one after the other."""
+
+_REPEATS = 3
+
+_VIEW, _RESHAPE = torch.ops.aten.view.default, torch.ops.aten.reshape.default
+"""Under vmap tensors can have other strides than those that were recorded, which a view does not take."""
+
+
+class Several:
+    """V (p, n) ↦ the sums over all parts for each row, p fixed; how is found out in the first two calls.
+
+    The first takes the rows one by one and notes the time. The second records the tapes for p rows, checks them
+    against `one`, and keeps them when they are faster. parts: the recordings of `one`, whose sum it is, times
+    `factor`.
+    """
+
+    def __init__(self, one: Matvec, parts: Sequence[Folded], factor: float, device: torch.device):
+        self.one, self.parts, self.factor, self.device = one, parts, factor, device
+        self.seconds: float | None = None
+        self.run: Rows | None = None
+
+    def __call__(self, rows: Float[Tensor, "p n"]) -> Float[Tensor, "p n"]:
+        if self.run is not None:
+            return self.run(rows)
+        if self.seconds is None:
+            self.seconds, images = self._timed(self._one_by_one, rows)
+            return images
+        images = self._one_by_one(rows)
+        self.run = self._tried(rows, images) or self._one_by_one
+        return images
+
+    @property
+    def at_once(self) -> bool:
+        """Whether it was found that all rows at once are faster."""
+        return self.run is not None and self.run != self._one_by_one
+
+    def _one_by_one(self, rows: Float[Tensor, "p n"]) -> Float[Tensor, "p n"]:
+        return torch.stack([self.one(row) for row in rows])
+
+    def _timed(self, run: Rows, rows: Float[Tensor, "p n"]) -> tuple[float, Tensor]:
+        wait_for(self.device)
+        begun = time.perf_counter()
+        images = run(rows)
+        wait_for(self.device)
+        return time.perf_counter() - begun, images
+
+    def _tried(self, rows: Float[Tensor, "p n"], images: Float[Tensor, "p n"]) -> Rows | None:
+        try:
+            with torch.no_grad(), _without_fallbacks():
+                runs = [at_once(part, rows) for part in self.parts]
+
+            def together(rows: Float[Tensor, "p n"]) -> Float[Tensor, "p n"]:
+                total = runs[0](rows)
+                for run in runs[1:]:
+                    total += run(rows)
+                return total.mul_(self.factor)
+
+            timed = [self._timed(together, rows) for _ in range(_REPEATS)]
+        except (*FAILURES, torch.OutOfMemoryError):
+            return None
+        faster = self.seconds is not None and min(seconds for seconds, _ in timed) <= _WORTH * self.seconds
+        return together if faster and same(timed[-1][1], images) else None
+
+
+def at_once(part: Folded, rows: Float[Tensor, "p n"]) -> Rows:
+    """The recorded product of each row in one run, recorded anew under `torch.func.vmap`; raises as that does."""
+    steps = [replace(s, function=_RESHAPE) if s.function is _VIEW else s for s in part.tape.steps]
+    tape, images = record(torch.func.vmap(function(replace(part.tape, steps=steps))), rows)
+    return checked(simplify(tape), rows, images)
+
+
+@contextmanager
+def _without_fallbacks() -> Iterator[None]:
+    """Operations that torch would carry out row by row under vmap raise `RuntimeError` instead."""
+    switch: Any = importlib.import_module("torch._C._functorch")
+    before = switch._is_vmap_fallback_enabled()
+    switch._set_vmap_fallback_enabled(False)
+    try:
+        yield
+    finally:
+        switch._set_vmap_fallback_enabled(before)
