@@ -29,6 +29,11 @@ def _hessian(result: HessianResult) -> list[str]:
             f"score, residuals from all; the work of {c['work']:.3g} products with all examples. "
             "Eigenvalues that the sample does not show were not looked for."
         )
+    if "reduced_matvecs" in c:
+        lines.append(
+            f"{c['reduced_matvecs']} of the products were in reduced precision; they found the eigenvectors, whose "
+            "eigenvalues and residuals come from the others."
+        )
     if result.converged.all() and not c.get("complete", True):
         lines.append("No second search: a copy or a close neighbour of an eigenvalue may be missing (--exhaustive).")
     if c.get("sampling_limited"):

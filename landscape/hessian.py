@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from landscape import seeds
+from landscape import reduced, seeds
 from landscape.aliases import Matvec, Vector
 from landscape.errors import InputError
 from landscape.methods.restart import Eigenpairs, extreme_eigenpairs
@@ -56,21 +58,7 @@ def measure(
         if progress is not None:
             progress(matvecs, None, f"{converged} eigenvalues converged")
 
-    plan = plan_basis(spec, w)
-    if spec.progressive:
-        done = measure_pairs(
-            problem, spec, w, plan, lambda i: _start(spec.seed, i, w),
-            lambda some, product: _exact(some, w, spec, product), watch,
-        )  # fmt: skip
-        pairs, engine = done.pairs, done.engine
-        how = {"work": done.work, "sample": done.sample, "coverage": done.coverage}
-    else:
-        matvec = problem.operator(spec.operator, w, spec.seed, many=True)
-        pairs = extreme_eigenpairs(
-            matvec, lambda i: _start(spec.seed, i, w), spec.count, spec.ends, spec.tolerance, spec.max_matvecs,
-            plan.rows, watch, _exact(problem, w, spec, matvec), start, plan.device, plan.dtype, spec.exhaustive,
-        )  # fmt: skip
-        engine, how = matvec.chosen, {}
+    pairs, engine, how = _pairs(problem, spec, w, watch, start)
     errors = _sampling_errors(problem, w, pairs, spec)
     return HessianResult(
         spec=spec, eigenvalues=pairs.values, residuals=pairs.residuals, converged=pairs.converged,
@@ -78,9 +66,36 @@ def measure(
         vectors=pairs.vectors.cpu().numpy() if spec.vectors else np.zeros((0, 0), np.float32),
         seconds=time.perf_counter() - began,
         conditions={**problem.conditions(), **evaluation._asdict(), "operator": spec.operator,
-                    "complete": pairs.complete, "basis": str(plan), "engine": engine, **how,
+                    "complete": pairs.complete, "engine": engine, **how,
                     "sampling_limited": bool((errors > spec.tolerance * pairs.scale).any())},
     )  # fmt: skip
+
+
+def _pairs(
+    problem: Problem,
+    spec: HessianSpec,
+    w: Vector,
+    watch: Callable[[int, int], object],
+    start: Float[Tensor, "m n"] | None,
+) -> tuple[Eigenpairs, str, dict[str, Any]]:
+    """The pairs, the engine of the products, and further conditions of how they were found."""
+    plan, fresh = plan_basis(spec, w), partial(_start, spec.seed, like=w)
+    if spec.progressive and spec.search != "reduced":
+        done = measure_pairs(
+            problem, spec, w, plan, fresh, lambda some, product: _exact(some, w, spec, product), watch
+        )  # fmt: skip
+        how = {"work": done.work, "sample": done.sample, "coverage": done.coverage}
+        return done.pairs, done.engine, {"basis": str(plan), **how}
+    matvec = problem.operator(spec.operator, w, spec.seed, many=True)
+    exact = _exact(problem, w, spec, matvec)
+    if reduced.wanted(spec, w, plan, matvec, fresh(0)):
+        pairs, rough = reduced.measure_pairs(matvec, spec, w, plan, fresh, exact, watch, start)
+        return pairs, matvec.chosen, {"basis": str(plan), "reduced_matvecs": rough}
+    pairs = extreme_eigenpairs(
+        matvec, fresh, spec.count, spec.ends, spec.tolerance, spec.max_matvecs,
+        plan.rows, watch, exact, start, plan.device, plan.dtype, spec.exhaustive,
+    )  # fmt: skip
+    return pairs, matvec.chosen, {"basis": str(plan)}
 
 
 def _exact(problem: Problem, w: Vector, spec: HessianSpec, matvec: Product) -> Matvec:
@@ -112,7 +127,7 @@ def _in_float64(problem: Problem, w: Vector, spec: HessianSpec) -> Matvec:
     return product
 
 
-def _start(seed: int, number: int, like: Vector) -> Vector:
+def _start(seed: int, number: int, *, like: Vector) -> Vector:
     return seeds.gaussian(seeds.stream(seed, "hessian", number), 1, like)[0]
 
 

@@ -65,6 +65,9 @@ class HessianSpec(Spec):
         True, "look with a second random start for eigenvalues missed by the first: copies and close neighbours"
     )
     sampling_error: bool = option(True, "standard error of each eigenvalue from the per-batch Rayleigh quotients")
+    search: str = option("auto", "precision of the products that find the eigenvectors (the certificate's is full): "
+                         "full, or reduced to TF32 or bfloat16; auto tries on a GPU whether that pays",
+                         choices=("auto", "full", "reduced"))  # fmt: skip
     vectors: bool = option(False, "keep the eigenvectors in the result")
     seed: int = option(0, "seed of the start vector and of sampled targets", minimum=0)
 
@@ -128,6 +131,48 @@ class SharpnessSpec(Spec):
     solver: str = option("projected", "full space: projected quasi-Newton on the device, or SciPy's L-BFGS-B",
                          choices=("projected", "scipy"))  # fmt: skip
     seed: int = option(0, "seed of A and of the starts", minimum=0)
+
+
+MEASURES = (
+    "keskar", "worst-case", "average-case", "first-order", "pac-bayes", "relative-flatness", "eigenvalues", "trace",
+    "norm", "distance", "spectral-norms", "path-norm", "fisher-rao", "margin",
+)  # fmt: skip
+"""Measures of sharpness, then of curvature, then norms and others that papers plot beside them."""
+
+
+@dataclass(frozen=True)
+class MeasuresSpec(Spec):
+    """Which measures of sharpness, with which radii: `landscape.measures` has a file with the formula of each."""
+
+    measures: tuple[str, ...] = option(("keskar",), "measure of sharpness or companion; repeat", choices=MEASURES,
+                                       flag="--measure")  # fmt: skip
+    l2_rhos: tuple[float, ...] = option((0.1,), "worst case: radius ρ of a ball ‖δ‖₂ ≤ ρ; repeat", above=0,
+                                        flag="--l2-rho")  # fmt: skip
+    linf_rhos: tuple[float, ...] = option((1e-3,), "worst case: radius ρ of a box ‖δ‖∞ ≤ ρ; repeat", above=0,
+                                          flag="--linf-rho")  # fmt: skip
+    adaptive_l2_rhos: tuple[float, ...] = option((0.5,), "worst case: radius ρ of ‖δ/|w|‖₂ ≤ ρ; repeat", above=0,
+                                                 flag="--adaptive-l2-rho")  # fmt: skip
+    adaptive_linf_rhos: tuple[float, ...] = option((0.01,), "worst case: radius ρ of ‖δ/|w|‖∞ ≤ ρ; repeat", above=0,
+                                                   flag="--adaptive-linf-rho")  # fmt: skip
+    shard: int | None = option(None, "worst case: m, the examples that share a maximum (m-sharpness); default all",
+                               minimum=1)  # fmt: skip
+    steps: int = option(20, "worst case: steps of each projected ascent", minimum=1)
+    starts: int = option(2, "worst case: random starts, besides the gradient's direction; the best counts", minimum=0)
+    average_rhos: tuple[float, ...] = option((0.01,), "average case: standard deviation ρ of δ; repeat", above=0,
+                                             flag="--average-rho")  # fmt: skip
+    adaptive_average_rhos: tuple[float, ...] = option((0.1,), "average case: standard deviation ρ of δ/|w|; repeat",
+                                                      above=0, flag="--adaptive-average-rho")  # fmt: skip
+    noise: str = option("gaussian", "average case: law of δ, each of standard deviation ρ",
+                        choices=("gaussian", "uniform"))  # fmt: skip
+    average_tolerance: float = option(0.05, "average case: stop at a standard error of tolerance·|mean|", above=0)
+    max_pairs: int = option(500, "average case and PAC-Bayes: most antithetic pairs of δ", minimum=2)
+    sam_rhos: tuple[float, ...] = option((0.05,), "first order: SAM's radius ρ; repeat", above=0, flag="--sam-rho")
+    asam_rhos: tuple[float, ...] = option((0.5,), "first order: ASAM's radius ρ; repeat", above=0, flag="--asam-rho")
+    drop: float = option(0.1, "PAC-Bayes: drop of the accuracy that defines σ", above=0, below=1)
+    sigma_tolerance: float = option(0.02, "PAC-Bayes: relative width of the interval for σ", above=0, below=1)
+    layer: str | None = option(None, "relative flatness: weight of a linear layer; default the last one's")
+    logit_normalisation: bool = option(False, "worst and average case: outputs centred and of unit length")
+    measure_seed: int = option(0, "seed of starts, shards and noise", minimum=0)
 
 
 _MOVES = ("recomputed", "interpolated", "running", "batch")

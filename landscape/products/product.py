@@ -14,7 +14,7 @@ from landscape.aliases import Batch, Matvec, Vector
 from landscape.batches import joined, rows_of, split
 from landscape.devices import available_bytes, release_cached, wait_for
 from landscape.errors import InputError, illegal
-from landscape.precision import full_precision
+from landscape.precision import full_precision, reduced_precision
 from landscape.products.engines import Compiler, Folded, best_step, differences, fold
 from landscape.products.layout import channels_last, channels_last_is_faster
 from landscape.products.several import AT_ONCE, Several
@@ -87,14 +87,24 @@ class Product:
             return self._prepare(v).div_(self.size)
         if self.engine in _RECORDING and self._first is not None:
             return self._record(v).div_(self.size)
+        return self._repeat(v)
+
+    def _repeat(self, v: Vector) -> Vector:
         total = torch.zeros_like(self.w)
-        for run in self._ready:
+        for run in self._ready or ():
             total += run(v)
         if self._rest:
             for number, batch in enumerate(self._batches()):
                 if number >= self._skip:
                     total += self._plain(batch, v)
         return total.div_(self.size)
+
+    def rough(self, v: Vector) -> Vector:
+        """The product in `reduced_precision`; in full as long as the first calls prepare what is kept."""
+        if self._ready is None or self._first is not None:
+            return self(v)
+        with reduced_precision():
+            return self._repeat(v)
 
     @property
     def group(self) -> int:
