@@ -16,6 +16,7 @@ from landscape.spec import (
     DensitySpec,
     HessianSpec,
     LineSpec,
+    MeasuresSpec,
     PlaneSpec,
     RandomPlaneSpec,
     SharpnessSpec,
@@ -28,7 +29,17 @@ FORMAT = 1
 _KINDS: dict[str, type["Result"]] = {}
 _SPECS: dict[str, type[Spec]] = {
     cls.__name__: cls
-    for cls in (DensitySpec, HessianSpec, LineSpec, PlaneSpec, RandomPlaneSpec, SharpnessSpec, TraceSpec, TrackSpec)
+    for cls in (
+        DensitySpec,
+        HessianSpec,
+        LineSpec,
+        MeasuresSpec,
+        PlaneSpec,
+        RandomPlaneSpec,
+        SharpnessSpec,
+        TraceSpec,
+        TrackSpec,
+    )
 }
 
 
@@ -204,6 +215,25 @@ class SharpnessResult(Result):
     spread: np.ndarray
     probe: np.ndarray
     evaluations: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuresResult(Result):
+    """Numbers about one minimum, from several measures: names, values and errors of equal length.
+
+    names: the measure with its parameters, such as "worst-case l2 ρ=0.1". errors: one standard error, or the
+    deviation over trials, NaN where a number has none. groups: the measure's name in `spec.MEASURES`.
+    certificates: for each number what is needed to judge it (converged, evaluations, …), as its measure says.
+    """
+
+    kind: ClassVar[str] = "measures"
+    spec: MeasuresSpec
+    loss: float
+    names: tuple[str, ...]
+    groups: tuple[str, ...]
+    values: np.ndarray
+    errors: np.ndarray
+    certificates: tuple[Mapping[str, Any], ...]
 
 
 @dataclass(frozen=True, kw_only=True)

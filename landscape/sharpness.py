@@ -31,7 +31,7 @@ from landscape.problem import Problem
 from landscape.results import SharpnessResult
 from landscape.spec import SharpnessSpec
 
-Progress = Callable[[int, int, str], None]
+Progress = Callable[[int, int, str], object]
 _JITTER = (0.1, 1.0)
 
 

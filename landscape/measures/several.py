@@ -1,0 +1,63 @@
+"""Several measures of one minimum, in the order they were asked for."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from landscape.aliases import Vector
+from landscape.errors import InputError
+from landscape.measures import keskar
+from landscape.measures.row import Row, Subject
+from landscape.precision import full_precision
+from landscape.problem import Problem
+from landscape.results import MeasuresResult
+from landscape.spec import MeasuresSpec, SharpnessSpec
+
+Progress = Callable[[int, int | None, str], object]
+
+FILES: dict[str, Callable[[Subject], list[Row]]] = {
+    "keskar": keskar.rows,
+}
+
+
+@full_precision()
+def measure(
+    problem: Problem,
+    spec: MeasuresSpec,
+    weights: Vector | None = None,
+    initial: Vector | None = None,
+    keskar: SharpnessSpec | None = None,
+    progress: Progress | None = None,
+) -> MeasuresResult:
+    """The measures that `spec` names, at `weights` (n,), default the problem's own.
+
+    initial: w₀ (n,), for the distance. keskar: the spec of Keskar's measure. progress(done, total, what) is called
+    as the work goes on. Raises `InputError` when the loss at the weights is not finite, and for a measure that the
+    problem's model or loss has no meaning for.
+    """
+    began = time.perf_counter()
+    w = problem.weights if weights is None else weights
+    loss, accuracy = problem.evaluate(w)
+    if not np.isfinite(loss):
+        raise InputError(f"the loss at the weights is {loss}: sharpness needs a finite one. Check weights and data.")
+    rows: list[Row] = []
+    groups: list[str] = []
+    names = tuple(dict.fromkeys(spec.measures))
+    for done, name in enumerate(names):
+
+        def watch(what: str, done: int = done, name: str = name) -> None:
+            if progress is not None:
+                progress(done, len(names), f"{name}: {what}" if what else name)
+
+        watch("")
+        found = FILES[name](Subject(problem, w, loss, accuracy, spec, keskar or SharpnessSpec(), initial, watch))
+        rows += found
+        groups += [name] * len(found)
+    return MeasuresResult(
+        spec=spec, loss=loss, seconds=time.perf_counter() - began,
+        conditions={**problem.conditions(), "accuracy": accuracy},
+        names=tuple(row.name for row in rows), groups=tuple(groups),
+        values=np.array([row.value for row in rows]), errors=np.array([row.error for row in rows]),
+        certificates=tuple(dict(row.certificate) for row in rows),
+    )  # fmt: skip
