@@ -20,7 +20,7 @@ from landscape.devices import wait_for
 from landscape.products.code import function
 from landscape.products.engines import FAILURES, Folded, checked, same
 from landscape.products.simplify import simplify
-from landscape.products.tape import record
+from landscape.products.tape import Slot, Step, record
 
 Rows = Callable[[Float[Tensor, "p n"]], Float[Tensor, "p n"]]
 """The products of p vectors."""
@@ -33,8 +33,10 @@ _WORTH = 0.9
 
 _REPEATS = 3
 
-_VIEW, _RESHAPE = torch.ops.aten.view.default, torch.ops.aten.reshape.default
-"""Under vmap tensors can have other strides than those that were recorded, which a view does not take."""
+aten = torch.ops.aten
+
+_OWN = 1 << 40
+"""Added to the number of a slot to name another one beside it."""
 
 
 class Several:
@@ -95,9 +97,24 @@ class Several:
 
 def at_once(part: Folded, rows: Float[Tensor, "p n"]) -> Rows:
     """The recorded product of each row in one run, recorded anew under `torch.func.vmap`; raises as that does."""
-    steps = [replace(s, function=_RESHAPE) if s.function is _VIEW else s for s in part.tape.steps]
+    steps = [changed for step in part.tape.steps for changed in _for_rows(step, part.tape.argument)]
     tape, images = record(torch.func.vmap(function(replace(part.tape, steps=steps))), rows)
     return checked(simplify(tape), rows, images)
+
+
+def _for_rows(step: Step, argument: Slot) -> list[Step]:
+    """The step in a form that vmap takes.
+
+    Tensors can have other strides than were recorded, which a view does not take. And memory that is written into
+    has to be there once for each row: the copy of a constant becomes a sum with the argument's zeros.
+    """
+    if step.function is aten.view.default:
+        return [replace(step, function=aten.reshape.default)]
+    if step.function is aten.clone.default and isinstance(step.args[0], Tensor):
+        zero = replace(argument, number=step.outputs[0].number + _OWN, shape=(), stride=(), storage=-1)  # type: ignore[union-attr]
+        made = Step(aten.new_zeros.default, (argument, []), {}, (zero,), True)
+        return [made, replace(step, function=aten.add.Tensor, args=(step.args[0], zero), kwargs={})]
+    return [step]
 
 
 @contextmanager
