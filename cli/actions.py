@@ -12,7 +12,16 @@ from landscape.checkpoints import Opened, open_checkpoint
 from landscape.errors import InputError, illegal
 from landscape.fields import Spec
 from landscape.results import ComparisonResult, HessianResult, Result, save
-from landscape.spec import CompareSpec, HessianSpec, ProblemSpec, SharpnessSpec, SourceSpec, TrainSpec
+from landscape.spec import (
+    CompareSpec,
+    CorrelateSpec,
+    HessianSpec,
+    MeasuresSpec,
+    ProblemSpec,
+    SharpnessSpec,
+    SourceSpec,
+    TrainSpec,
+)
 
 from . import tables
 from .progress import progress
@@ -152,12 +161,14 @@ def compare_all(
     problem: ProblemSpec,
     spec: CompareSpec,
     keskar: SharpnessSpec,
+    measures: MeasuresSpec,
+    ranks: CorrelateSpec | None,
     saving: Mapping[str, Any],
 ) -> None:
-    """Measure every checkpoint and show them in one table."""
-    from landscape import compare
+    """Measure every checkpoint and show them in one table, or with `ranks` what predicts the generalisation gap."""
+    from landscape import compare, correlate
 
-    output = choose_output(saving["output"], "comparison", saving["overwrite"])
+    output = choose_output(saving["output"], "correlation" if ranks else "comparison", saving["overwrite"])
     pairs = [_labelled(text) for text in checkpoints]
 
     def entries() -> Any:
@@ -167,7 +178,8 @@ def compare_all(
             yield label or opened.label, opened
 
     with progress("compare") as report:
-        result = compare.measure(entries(), spec, keskar, progress=report)
+        result = compare.measure(entries(), spec, keskar, report, measures)
+    result = correlate.measure(result, ranks) if ranks else result
     store(result, output, {}, saving["as_json"])
 
 

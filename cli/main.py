@@ -8,9 +8,11 @@ import click
 
 from landscape.spec import (
     CompareSpec,
+    CorrelateSpec,
     DensitySpec,
     HessianSpec,
     LineSpec,
+    MeasuresSpec,
     PlaneSpec,
     ProblemSpec,
     RandomPlaneSpec,
@@ -154,15 +156,23 @@ def random_plane(checkpoint: str, problem: ProblemSpec, spec: RandomPlaneSpec, *
 
 @landscape.command()
 @click.argument("checkpoints", nargs=-1, required=True, metavar="[LABEL=]CHECKPOINT...")
+@click.option("--correlate", is_flag=True, help="Rank correlation of each measure with the generalisation gap.")
 @result_options
-@spec_options(problem=ProblemSpec, spec=CompareSpec, keskar=SharpnessSpec)
+@spec_options(problem=ProblemSpec, spec=CompareSpec, keskar=SharpnessSpec, measures=MeasuresSpec, ranks=CorrelateSpec)
 def compare(
-    checkpoints: tuple[str, ...], problem: ProblemSpec, spec: CompareSpec, keskar: SharpnessSpec, **saving: Any
+    checkpoints: tuple[str, ...],
+    correlate: bool,
+    problem: ProblemSpec,
+    spec: CompareSpec,
+    keskar: SharpnessSpec,
+    measures: MeasuresSpec,
+    ranks: CorrelateSpec,
+    **saving: Any,
 ) -> None:
     """One table of several checkpoints; equal labels are repetitions (seeds) of one recipe."""
     from .actions import compare_all
 
-    compare_all(checkpoints, problem, spec, keskar, saving)
+    compare_all(checkpoints, problem, spec, keskar, measures, ranks if correlate else None, saving)
 
 
 @landscape.command()

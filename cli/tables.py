@@ -11,6 +11,7 @@ import numpy as np
 from landscape.fields import Spec
 from landscape.results import (
     ComparisonResult,
+    CorrelationResult,
     DensityResult,
     HessianResult,
     Result,
@@ -221,7 +222,25 @@ def _starred(values: np.ndarray, sure: np.ndarray) -> list[str]:
     return [number(v) + ("" if ok or v != v else "*") for v, ok in zip(values, sure, strict=True)]
 
 
+def _correlation(result: CorrelationResult) -> "Table":
+    """The measures by the size of their τ; ψ by factor where the runs' settings are known."""
+    order = np.argsort(-np.abs(np.nan_to_num(result.taus)), kind="stable")
+    rows = [
+        (
+            result.measures[i], f"{result.taus[i]:+.2f}", f"{result.lows[i]:+.2f} to {result.highs[i]:+.2f}",
+            *(f"{psi:+.2f}" if psi == psi else "–" for psi in (*result.psis[i], result.granulated[i])),
+            str(result.counts[i]),
+        )
+        for i in order
+    ]  # fmt: skip
+    gap = {"error": "train − test accuracy", "loss": "test − train loss"}[result.spec.gap]
+    heads = ("", "Kendall τ", f"{100 * result.spec.confidence:g} % interval")
+    psis = (*(f"ψ {factor}" for factor in result.factors), "Ψ")
+    return _grid(f"Rank correlation with the generalisation gap ({gap})", (*heads, *psis, "checkpoints"), rows)
+
+
 _TABLES = {
+    CorrelationResult: _correlation,
     HessianResult: _hessian,
     DensityResult: _density,
     TraceResult: _trace,

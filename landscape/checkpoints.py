@@ -60,6 +60,11 @@ class Opened:
         return self.train if self.spec.split == "train" else self.test
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """How the run was trained, {} for a checkpoint that does not record it."""
+        return dict(self.weights.record.get("train") or {})
+
+    @property
     def weights_sha256(self) -> str:
         return self.weights.sha256
 

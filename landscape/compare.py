@@ -2,14 +2,15 @@
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from landscape import hessian, sharpness, trace
+from landscape import hessian, measures, sharpness, trace
 from landscape.errors import InputError
 from landscape.results import ComparisonResult, SharpnessResult
-from landscape.spec import CompareSpec, HessianSpec, SharpnessSpec, TraceSpec
+from landscape.spec import CompareSpec, HessianSpec, MeasuresSpec, SharpnessSpec, TraceSpec
 
 if TYPE_CHECKING:
     from landscape.checkpoints import Opened
@@ -23,25 +24,28 @@ def measure(
     spec: CompareSpec,
     sharpness_spec: SharpnessSpec | None = None,
     progress: Callable[..., None] | None = None,
+    measures_spec: MeasuresSpec | None = None,
 ) -> ComparisonResult:
     """One row per (label, checkpoint); equal labels are repetitions (seeds) of one recipe.
 
     Columns a checkpoint lacks (a distance without initial weights, an accuracy of a regression) are NaN;
     columns that every checkpoint lacks are left out. Errors: the sampling standard error of an eigenvalue,
-    the standard error of the trace, the standard deviation over trials of a sharpness.
+    the standard error of the trace, the standard deviation over trials of a sharpness. measures_spec: further
+    measures (`landscape.measures`), each number a column; Keskar's is `spec.sharpness`.
     Raises `InputError` when there is no checkpoint.
     """
     begun = time.perf_counter()
     rows: list[dict[str, Column]] = []
-    labels, names, provenance = [], [], []
+    labels, names, provenance, settings = [], [], [], []
     conditions: dict = {}
     for number, (label, opened) in enumerate(entries):
         if progress is not None:
             progress(number, None, label)
-        rows.append(_row(opened, spec, sharpness_spec or SharpnessSpec()))
+        rows.append(_row(opened, spec, sharpness_spec or SharpnessSpec(), measures_spec or MeasuresSpec()))
         labels.append(label)
         names.append(str(opened.path))
         provenance.append(opened.provenance())
+        settings.append(opened.settings)
         conditions = opened.main.conditions()
     if not rows:
         raise InputError("compare needs at least one checkpoint. Name files or run folders.")
@@ -50,10 +54,13 @@ def measure(
     return ComparisonResult(
         labels=tuple(labels), checkpoints=tuple(names), columns=columns, values=table[..., 0], errors=table[..., 1],
         seconds=time.perf_counter() - begun, conditions=conditions, provenance={"rows": provenance},
+        settings=tuple(settings),
     )  # fmt: skip
 
 
-def _row(opened: "Opened", spec: CompareSpec, sharpness_spec: SharpnessSpec) -> dict[str, Column]:
+def _row(
+    opened: "Opened", spec: CompareSpec, sharpness_spec: SharpnessSpec, measures_spec: MeasuresSpec
+) -> dict[str, Column]:
     row: dict[str, Column] = {}
     for split, problem in (("train", opened.train), ("test", opened.test)):
         found = opened.evaluate(split)
@@ -70,6 +77,10 @@ def _row(opened: "Opened", spec: CompareSpec, sharpness_spec: SharpnessSpec) -> 
         row["trace"] = (estimate.trace, estimate.standard_error)
     if spec.sharpness:
         row |= sharpness_columns(sharpness.measure(problem, sharpness_spec))
+    others = tuple(name for name in measures_spec.measures if name != "keskar")
+    if others:
+        found = measures.measure(problem, replace(measures_spec, measures=others), initial=opened.initial)
+        row |= dict(zip(found.names, zip(found.values, found.errors, strict=True), strict=True))
     if spec.distance and opened.initial is not None:
         row["distance ‖w−w₀‖"] = ((problem.weights - opened.initial).double().norm().item(), np.nan)
     return row

@@ -13,6 +13,7 @@ from landscape.errors import InputError
 from landscape.fields import Spec
 from landscape.files import read_bytes, seal, unseal, write_atomically
 from landscape.spec import (
+    CorrelateSpec,
     DensitySpec,
     HessianSpec,
     LineSpec,
@@ -30,6 +31,7 @@ _KINDS: dict[str, type["Result"]] = {}
 _SPECS: dict[str, type[Spec]] = {
     cls.__name__: cls
     for cls in (
+        CorrelateSpec,
         DensitySpec,
         HessianSpec,
         LineSpec,
@@ -268,7 +270,8 @@ class ComparisonResult(Result):
     """A table of checkpoints: rows are checkpoints, `label` groups repetitions (seeds) of one recipe.
 
     columns: names with units, e.g. "test accuracy (%)". values, errors: (rows, columns); errors are the
-    measurement's own standard error or deviation (NaN where it has none).
+    measurement's own standard error or deviation (NaN where it has none). settings: how each row's run was trained,
+    {} where it did not record that.
     """
 
     kind: ClassVar[str] = "comparison"
@@ -277,10 +280,35 @@ class ComparisonResult(Result):
     columns: tuple[str, ...]
     values: np.ndarray
     errors: np.ndarray
+    settings: tuple[Mapping[str, Any], ...] = ()
 
     def groups(self) -> dict[str, np.ndarray]:
         """Row indices by label, in order of first appearance."""
         return {k: np.array([i for i, v in enumerate(self.labels) if v == k]) for k in dict.fromkeys(self.labels)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorrelationResult(ComparisonResult):
+    """A comparison, and how the order of its rows by each measure agrees with that by the generalisation gap.
+
+    gaps: (rows,) train minus test accuracy in points, or test minus train loss, as `spec.gap` says. measures: the
+    columns that were correlated; the other arrays have one entry for each. taus: Kendall's τ_b over `counts` rows;
+    lows, highs: bootstrap interval. factors: hyper-parameters that differ between runs; psis (measures, factors): the
+    mean τ_b over groups of runs that differ in that factor alone (NaN without such groups), and granulated: the
+    mean over factors, Jiang's Ψ.
+    """
+
+    kind: ClassVar[str] = "correlation"
+    spec: CorrelateSpec
+    gaps: np.ndarray
+    measures: tuple[str, ...]
+    taus: np.ndarray
+    lows: np.ndarray
+    highs: np.ndarray
+    counts: np.ndarray
+    factors: tuple[str, ...]
+    psis: np.ndarray
+    granulated: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)

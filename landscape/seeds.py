@@ -77,3 +77,8 @@ def orthonormal(rng: Generator, count: int, like: Vector) -> Float[Tensor, "coun
 def permutation(rng: Generator, count: int) -> Tensor:
     """A uniform permutation of 0 … count-1 (int64, on the CPU)."""
     return torch.randperm(count, generator=rng)
+
+
+def integers(rng: Generator, below: int, shape: tuple[int, ...]) -> Tensor:
+    """Whole numbers 0 … below − 1, equally likely, on the CPU."""
+    return torch.randint(below, shape, generator=rng)

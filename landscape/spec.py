@@ -230,6 +230,17 @@ class CompareSpec(Spec):
 
 
 @dataclass(frozen=True)
+class CorrelateSpec(Spec):
+    """Do the measures predict the generalisation gap? Rank correlation over checkpoints, with intervals."""
+
+    gap: str = option("error", "generalisation gap: of the error (train − test accuracy) or the loss (test − train)",
+                      choices=("error", "loss"))  # fmt: skip
+    resamples: int = option(2000, "bootstrap resamples of the checkpoints", minimum=100)
+    confidence: float = option(0.95, "share of the resamples that the interval holds", above=0, below=1)
+    bootstrap_seed: int = option(0, "seed of the resamples", minimum=0)
+
+
+@dataclass(frozen=True)
 class TrackSpec(Spec):
     """What is measured at each checkpoint of a run, and how its optimiser stepped."""
 

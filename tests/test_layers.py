@@ -72,6 +72,7 @@ ALLOWED: dict[str, set[str]] = {
         "spec",
         "results",
     },
+    "correlate": {"methods", "results", "seeds", "spec"},
     "reduced": {"devices", "methods", "spec", "products", "plan"},
     "density": {"precision", "problem", "methods", "seeds", "spec", "results", "spectrum", "hessian"},
     "trace": {"precision", "problem", "methods", "seeds", "spec", "results", "blocks", "products"},
