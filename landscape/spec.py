@@ -274,6 +274,8 @@ class TrainSpec(Spec):
     """How to train: optimiser, sharpness-aware step, schedule, regularisation, length."""
 
     epochs: int = option(50, "passes over the training data", minimum=1)
+    until_loss: float | None = option(None, "stop after the epoch whose mean training loss is no larger than this",
+                                      above=0)  # fmt: skip
     batch_size: int = option(32, "examples in a step", minimum=1)
     optimiser: str = option("sgd", "base optimiser", choices=("sgd", "adam", "adamw"))
     learning_rate: float = option(0.1, "learning rate at the schedule's top", minimum=0, flag="--lr")

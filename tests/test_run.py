@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import killed_runs
@@ -144,6 +145,18 @@ def test_folder_changes_no_bit(whole):
     plain = train(network(), toy_data(), SPEC)
     assert plain.folder is None
     assert all(torch.equal(v, whole.model.state_dict()[k]) for k, v in plain.model.state_dict().items())
+
+
+def test_training_stops_at_a_loss_and_stays_stopped(whole, tmp_path):
+    target = whole.history[2]["train_loss"]
+    assert target < whole.history[1]["train_loss"]
+    spec = replace(SPEC, until_loss=target, save_every=100)
+    found = train(network(), toy_data(), spec, tmp_path / "run", progress=None)
+    assert without_seconds(found.history) == without_seconds(whole.history[:3])
+    assert sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())[-1].startswith("epoch_0003")
+    again = train(network(), toy_data(), spec, tmp_path / "run", progress=stop_at(1))
+    assert again.history == found.history
+    assert all(torch.equal(v, found.model.state_dict()[k]) for k, v in again.model.state_dict().items())
 
 
 def test_finished_run_returns_at_once(whole):

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from landscape.errors import InputError
 from landscape.files import read_bytes, seal, unseal, write_atomically
-from landscape.training.loop import Row
+from landscape.training.loop import Row, is_last
 from landscape.training.optimisers import restore_state, state_tensors
 from landscape.training.prepare import Training
 
@@ -146,7 +146,7 @@ class RunFolder:
         Nothing is written when the last state is younger than `pause` and no checkpoint is due.
         """
         row, spec = history[-1], training.spec
-        due = row["epoch"] % spec.save_every == 0 or row["epoch"] == spec.epochs
+        due = row["epoch"] % spec.save_every == 0 or is_last(row, spec)
         if not due and time.monotonic() - self._written < self.pause:
             return
         if due:

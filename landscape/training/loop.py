@@ -17,7 +17,7 @@ from torch.nn.utils import clip_grad_norm_
 from landscape import seeds
 from landscape.errors import InputError
 from landscape.losses import Loss, prediction
-from landscape.spec import ProblemSpec
+from landscape.spec import ProblemSpec, TrainSpec
 from landscape.training.prepare import Training
 from landscape.training.sam import ascended, frozen_statistics, random_state
 from landscape.training.schedule import schedule
@@ -44,7 +44,8 @@ def epochs(training: Training, done: int = 0, report: Report | None = None) -> I
     without label smoothing or weight decay. Accuracy is None for regression.
 
     report(steps done, steps in all, note) is called after every step. SAM's second pass sees the same batch and
-    the same dropout masks as the first. The gradient is clipped as the optimiser sees it.
+    the same dropout masks as the first. The gradient is clipped as the optimiser sees it. Ends after the last epoch,
+    or after the first whose train_loss is at most `spec.until_loss`.
 
     Raises `DivergedError` at the end of an epoch that leaves a loss or weight that is not finite.
     """
@@ -78,6 +79,13 @@ def epochs(training: Training, done: int = 0, report: Report | None = None) -> I
         check_finite(row, training)
         note = f"epoch {epoch} train loss {row['train_loss']:.4g}"
         yield {**row, "seconds": round(time.monotonic() - begun, 3)}
+        if is_last(row, spec):
+            return
+
+
+def is_last(row: Row, spec: TrainSpec) -> bool:
+    """Whether training ends with the epoch of this row."""
+    return row["epoch"] == spec.epochs or (spec.until_loss is not None and row["train_loss"] <= spec.until_loss)
 
 
 def batches(training: Training, epoch: int) -> Iterator[tuple[Tensor, Tensor, int]]:

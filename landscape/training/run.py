@@ -20,7 +20,7 @@ from landscape.files import write_atomically
 from landscape.spec import TrainSpec
 from landscape.training.board import event_writer
 from landscape.training.folder import CONFIG, FORMAT, RunFolder, claimed, holds_run, read_config
-from landscape.training.loop import DivergedError, Report, Row, epochs
+from landscape.training.loop import DivergedError, Report, Row, epochs, is_last
 from landscape.training.prepare import Data, Training, prepare
 
 _log = logging.getLogger(__name__)
@@ -78,7 +78,9 @@ def train(
             stack.enter_context(_threads(config["environments"][0]["threads"]))
             run = RunFolder(path, config["record"], pause)
             history = run.restore(training)
-            if spec.tensorboard and len(history) < spec.epochs:
+            if history and is_last(history[-1], spec):
+                return Trained(training.model.eval(), tuple(history), path)
+            if spec.tensorboard:
                 write_events = stack.enter_context(event_writer(path / "tensorboard", len(history)))
         try:
             for row in epochs(training, done=len(history), report=progress):
