@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from landscape.errors import InputError, illegal
 from landscape.results import (
     ComparisonResult,
+    CorrelationResult,
     DensityResult,
     HessianResult,
     Result,
@@ -26,7 +27,18 @@ from landscape.results import (
 )
 from landscape.spec import LineSpec, PlaneSpec
 
-from . import comparison, density, eigenvalues, parametric, plane, sharpness_bars, surface_pair, trace, track
+from . import (
+    comparison,
+    correlation,
+    density,
+    eigenvalues,
+    parametric,
+    plane,
+    sharpness_bars,
+    surface_pair,
+    trace,
+    track,
+)
 from .groups import EIGENVALUES, SHARPNESS, chosen_columns
 from .save import save_figure
 from .style import style
@@ -40,6 +52,7 @@ RECIPES: dict[str, Callable[..., Figure]] = {
     "surface_pair": surface_pair.draw,
     "sharpness_bars": sharpness_bars.draw,
     "comparison": comparison.draw,
+    "correlation": correlation.draw,
     "trace": trace.draw,
     "density": density.draw,
     "track": track.draw,
@@ -79,6 +92,8 @@ def recipe_for(results: Sequence[Result]) -> str:
         return "trace"
     if kinds == {TrackResult} and len(results) == 1:
         return "track"
+    if kinds == {CorrelationResult} and len(results) == 1:
+        return "correlation"
     if isinstance(first, ComparisonResult) and len(results) == 1:
         if chosen_columns(first, SHARPNESS):
             return "sharpness_bars"

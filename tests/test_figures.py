@@ -24,6 +24,7 @@ from scipy.interpolate import RegularGridInterpolator
 from landscape.errors import InputError
 from landscape.results import (
     ComparisonResult,
+    CorrelationResult,
     DensityResult,
     HessianResult,
     SharpnessResult,
@@ -32,6 +33,7 @@ from landscape.results import (
     TrackResult,
 )
 from landscape.spec import (
+    CorrelateSpec,
     DensitySpec,
     HessianSpec,
     LineSpec,
@@ -201,6 +203,22 @@ ZERO = dataclasses.replace(
     width=0.005,
 )
 THRICE = [label for label in LABELS for _ in range(3)]
+
+
+def correlation(count=14, settings=True) -> CorrelationResult:
+    """Measures of falling τ, whose names are as long as any; the last has none."""
+    names = ("λ1", "trace", "sharpness full ε=0.001 (%)", "worst-case adaptive l∞ ρ=0.01 m=128", *EIGHT, LONG[2])
+    names = tuple(f"{names[i % len(names)]}{'' if i < len(names) else i}" for i in range(count))
+    taus = np.r_[np.linspace(0.9, -0.8, count - 1), np.nan]
+    table = comparison(seeds=8)
+    base = {item.name: getattr(table, item.name) for item in dataclasses.fields(ComparisonResult)}
+    return CorrelationResult(
+        **base, spec=CorrelateSpec(), gaps=np.ones(24), measures=names, taus=taus, lows=taus - 0.2, highs=taus + 0.1,
+        counts=np.full(count, 24), factors=("batch_size",), psis=taus[:, None] / 2,
+        granulated=taus / 2 if settings else taus * np.nan,
+    )  # fmt: skip
+
+
 CASES = {
     "eigenvalues": (hessians(), {"names": THRICE}),
     "eigenvalues-both-ends": (hessians("both"), {"names": THRICE}),
@@ -238,6 +256,8 @@ CASES = {
     "sharpness-bars-alone": ([sharpness(trials=1)], {}),
     "sharpness-results": ([sharpness(1, "a"), sharpness(30, "b")], {}),
     "comparison": ([comparison(LONG, eigenvalues=2)], {"recipe": "comparison"}),
+    "correlation": ([correlation()], {}),
+    "correlation-without-settings": ([correlation(40, settings=False)], {"limit": 30, "width": "double"}),
     "trace": ([trace(), trace(400.0)], {"names": LONG[:2]}),
     "density": ([density()], {}),
     "density-long": ([density(), density(0.01), density(30.0, 1)], {"names": LONG}),
@@ -594,6 +614,18 @@ def test_density_per_decade_counts_eigenvalues():
     curve = next(one for one in draw([result], view="symlog").axes[0].lines if one.get_gid() == "density").get_xydata()
     x, height = curve[curve[:, 0] > 1].T
     assert np.trapezoid(height, np.log10(x)) == pytest.approx((result.eigenvalues > 1).sum(), abs=1)
+
+
+def test_correlation_ranks_the_measures_and_hollows_what_may_be_chance():
+    axes = draw([correlation()]).axes[0]
+    solid, open_ = axes.lines[:2]
+    taus = np.r_[solid.get_xdata(), open_.get_xdata()]
+    places = np.r_[solid.get_ydata(), open_.get_ydata()]
+    np.testing.assert_allclose(taus[np.argsort(places)], correlation().taus[:-1])
+    assert all(abs(t) > 0.1 for t in solid.get_xdata())
+    assert all(-0.1 <= t <= 0.2 for t in open_.get_xdata())
+    with pytest.raises(InputError, match="'pie' is not in"):
+        draw([correlation()], measures=["pie"])
 
 
 def test_density_states_its_widths(monkeypatch):
