@@ -58,7 +58,7 @@ def engine_product(problem: Problem, engine: str) -> Product:
     divisible = problem.batch_norm == "running"
     terms = hessian_terms(problem._total, problem.has_batch_norm and divisible)
     w = problem.weights
-    return Product(terms, lambda: problem._parts(w), w, problem.size, engine, divisible)
+    return Product(terms, lambda: problem.parts(w), w, problem.size, engine, divisible)
 
 
 def timed(run: Callable[[], object], device: torch.device) -> float:

@@ -118,7 +118,7 @@ class Problem:
         hits = torch.zeros((), dtype=torch.float64, device=w.device)
         parameters = {**self.named(w), **(buffers or {})}
         with torch.no_grad(), twice_differentiable(self.model):
-            for inputs, targets in self._parts(w):
+            for inputs, targets in self.parts(w):
                 outputs = self._outputs(parameters, inputs)
                 total += self.loss(outputs, targets)
                 if hits_of is not None:
@@ -149,7 +149,7 @@ class Problem:
         divisible = self.batch_norm == "running"
         norms = bool(batch_norms(self.model)) or any(isinstance(m, nn.LayerNorm) for m in self.model.modules())
         terms = hessian_terms(self._total, norms)
-        return Product(terms, lambda: self._parts(w), w, self.size, self.engine, divisible, many, self._compiler)
+        return Product(terms, lambda: self.parts(w), w, self.size, self.engine, divisible, many, self._compiler)
 
     def ggn(self, w: Vector) -> Product:
         """v ↦ G v, the generalised Gauss-Newton matrix of f at w (see `landscape.curvature`)."""
@@ -181,6 +181,10 @@ class Problem:
         terms = Terms(at_batch, (at_batch,))
         return Product(terms, parts, w, self.size, engine, self.batch_norm == "running", many, self._compiler)
 
+    def summed_loss(self, w: Vector, batch: Batch) -> Tensor:
+        """The loss summed over one batch of `passes`: a pure function of tensors, for `torch.func`."""
+        return self._total(w, batch)
+
     def _total(self, w: Vector, batch: Batch) -> Tensor:
         with twice_differentiable(self.model):
             return self.loss(self._outputs(self.named(w), batch[0]), batch[1])
@@ -196,10 +200,10 @@ class Problem:
 
         term = operator_term(name, outputs_of, self.loss)
         if name != "fisher-sampled":
-            return term, lambda: self._parts(w)
+            return term, lambda: self.parts(w)
         with twice_differentiable(self.model):
-            drawn = [drawn_targets(outputs_of, self.loss, w, p, seed, i) for i, p in enumerate(self._parts(w))]
-        return term, lambda: ((p[0], d) for p, d in zip(self._parts(w), drawn, strict=True))
+            drawn = [drawn_targets(outputs_of, self.loss, w, p, seed, i) for i, p in enumerate(self.parts(w))]
+        return term, lambda: ((p[0], d) for p, d in zip(self.parts(w), drawn, strict=True))
 
     @full_precision()
     def rayleigh_by_group(
@@ -219,7 +223,7 @@ class Problem:
         def here() -> Iterator[Tensor]:
             return (v.to(w.device) for v in vectors)  # they may lie in the host's memory
 
-        term, parts = (None, lambda: self._parts(w)) if operator == "hessian" else self.terms(operator, w, seed)
+        term, parts = (None, lambda: self.parts(w)) if operator == "hessian" else self.terms(operator, w, seed)
         for whole in parts():
             for part in split(whole, per_group):
                 counts.append(self._terms(part))
@@ -293,7 +297,7 @@ class Problem:
 
     def outputs_and_losses(self, w: Vector) -> Iterator[tuple[Tensor, Tensor]]:
         """For each part of the data the outputs, a leaf to differentiate by, and the loss summed over the part."""
-        for inputs, targets in self._parts(w):
+        for inputs, targets in self.parts(w):
             with torch.no_grad(), twice_differentiable(self.model):
                 outputs = prediction(self._outputs(self.named(w), inputs))
             with torch.enable_grad():
@@ -354,7 +358,7 @@ class Problem:
         return self._total(leaf, batch), leaf
 
     def _batch_losses(self, w: Vector) -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in self._parts(w):
+        for batch in self.parts(w):
             with torch.enable_grad():
                 loss, leaf = self._loss_at_leaf(w, batch)
             yield loss, leaf
@@ -373,7 +377,7 @@ class Problem:
     def _pair(self, batch: Any, number: int) -> Batch:
         return as_pair(batch, number, bool(getattr(getattr(self.model, "config", None), "is_encoder_decoder", False)))
 
-    def _parts(self, w: Vector) -> Iterator[Batch]:
+    def parts(self, w: Vector) -> Iterator[Batch]:
         """The batches, cut where their outputs would be large; whole where a part is normalised differently."""
         rows = 0 if self.batch_norm == "batch" else max(1, OUTPUT_BYTES // max(self._output_bytes, 1))
         for batch in self.passes(w):

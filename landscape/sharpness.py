@@ -24,11 +24,13 @@ from torch import Tensor
 from landscape import seeds
 from landscape.aliases import Vector
 from landscape.errors import InputError
-from landscape.methods.affine import Function, columns, pseudo_inverse, restricted
+from landscape.methods.affine import Function, columns, pseudo_inverse, restricted, restricted_at_several
 from landscape.methods.box import BoxMaximum, maximise_in_box
+from landscape.methods.lockstep import Several
 from landscape.precision import full_precision
 from landscape.problem import Problem
 from landscape.results import SharpnessResult
+from landscape.side_by_side import several_at_once
 from landscape.spec import SharpnessSpec
 
 Progress = Callable[[int, int, str], object]
@@ -51,10 +53,11 @@ def measure(
     loss, accuracy = problem.evaluate(x)
     if not np.isfinite(loss):
         raise InputError(f"the loss at the weights is {loss}: sharpness needs a finite one. Check weights and data.")
+    several = several_at_once(problem, x, spec.restarts + 1)
     found = np.empty((len(spec.spaces), len(spec.epsilons), spec.trials), dtype=object)
     for i, space in enumerate(spec.spaces):
         for trial in range(spec.trials):
-            place = _place(problem, x, space, spec, trial)
+            place = _place(problem, x, space, spec, trial, several)
             smaller: tuple[float, BoxMaximum] | None = None
             for j in np.argsort(spec.epsilons, kind="stable"):
                 if progress is not None:
@@ -74,13 +77,14 @@ class _Place:
     """One trial's space: f of the coordinates z, |A⁺x| + 1, jittered starts and random corners in units of the box."""
 
     function: Function
+    several: Several | None
     scale: Vector
     starts: Float[Tensor, "restarts n"]
     corners: Float[Tensor, "corners n"]
     solver: str
 
 
-def _place(problem: Problem, x: Vector, space: str, spec: SharpnessSpec, trial: int) -> _Place:
+def _place(problem: Problem, x: Vector, space: str, spec: SharpnessSpec, trial: int, several: Several | None) -> _Place:
     def draw(what: str, law: Callable[..., Tensor], count: int, like: Vector) -> Tensor:
         """Rows drawn one by one in float64, so that they are the same in float32 and need little memory."""
         rng, wide = seeds.stream(spec.seed, "sharpness", space, what, trial), like.double()
@@ -96,14 +100,18 @@ def _place(problem: Problem, x: Vector, space: str, spec: SharpnessSpec, trial: 
         def function(z: Tensor, /) -> tuple[float, Tensor]:
             return problem.value_and_gradient(x + z)
 
+        at_several = several and (lambda z: several(x + z))
     else:
         rows = columns(draw("columns", seeds.gaussian, spec.dimension, x), spec.law)
         scale, solver = (pseudo_inverse(rows, x).abs() + 1).to(x.dtype), "scipy"
         function = restricted(problem.value_and_gradient, x, rows)
+        at_several = several and restricted_at_several(several, x, rows)
     starts = draw("starts", seeds.uniform, spec.restarts, scale)
     for number, start in enumerate(starts):
         start *= _JITTER[number % len(_JITTER)]
-    return _Place(function, scale, starts, draw("corners", seeds.rademacher, 2 * spec.restarts, scale), solver)
+    return _Place(
+        function, at_several, scale, starts, draw("corners", seeds.rademacher, 2 * spec.restarts, scale), solver
+    )
 
 
 def _maximum(
@@ -114,7 +122,10 @@ def _maximum(
     if smaller is not None:
         known = smaller[1].point
         probes = torch.cat([probes, known[None], known[None] * (epsilon / smaller[0])])
-    return maximise_in_box(place.function, radius, place.starts * radius, spec.iterations, probes, place.solver)
+    return maximise_in_box(
+        place.function, radius, place.starts * radius, spec.iterations, probes, place.solver, place.several,
+        spec.until_converged,
+    )  # fmt: skip
 
 
 def _summary(found: np.ndarray, loss: float) -> dict[str, Any]:

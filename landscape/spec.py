@@ -125,7 +125,8 @@ class SharpnessSpec(Spec):
     dimension: int = option(100, "p, the columns of A in the random subspace", minimum=1)
     law: str = option("gaussian", "columns of A: N(0,1) entries, the same with unit length, or orthonormal",
                       choices=("gaussian", "unit", "orthonormal"))  # fmt: skip
-    iterations: int = option(10, "iterations of each maximisation", minimum=1)
+    iterations: int = option(10, "iterations of each maximisation; 10 as in the paper", minimum=1)
+    until_converged: bool = option(False, "climb on from the best point until it is stationary in the box")
     trials: int = option(5, "independent repetitions; the result is their mean ± standard deviation", minimum=1)
     restarts: int = option(2, "jittered starts of each trial, besides the centre; the best counts", minimum=1)
     solver: str = option("projected", "full space: projected quasi-Newton on the device, or SciPy's L-BFGS-B",

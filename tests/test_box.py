@@ -10,8 +10,13 @@ from scipy.optimize import minimize
 from landscape.errors import InputError
 from landscape.methods import line_search, quasi_newton
 from landscape.methods.box import maximise_in_box
+from landscape.methods.lockstep import alone
 
 SOLVERS = ["projected", "scipy"]
+
+
+def searched(line, *arguments):
+    return alone(line_search.search(*arguments), line)
 
 
 def quadratic(H, b):
@@ -153,7 +158,7 @@ def test_the_climb_visits_the_points_that_scipys_visits(kind, block, monkeypatch
         value, gradient = f(z)
         return -value, -gradient
 
-    quasi_newton.minimise(negative, radius, start, 10)
+    alone(quasi_newton.minimise(radius, start, 10), negative)
     expected = by_scipy(f, radius, start)[1]
     assert min(len(visited), len(expected)) >= 8
     np.testing.assert_allclose(visited[:8], expected[:8], atol=1e-7)
@@ -162,7 +167,7 @@ def test_the_climb_visits_the_points_that_scipys_visits(kind, block, monkeypatch
 def test_a_full_memory_forgets_its_oldest_pair_as_scipys_does():
     def rosenbrock(z):
         leaf = z.clone().requires_grad_()
-        value = -(100 * (leaf[1:] - leaf[:-1] ** 2) ** 2 + (1 - leaf[:-1]) ** 2).sum()
+        value = -torch.log1p((100 * (leaf[1:] - leaf[:-1] ** 2) ** 2 + (1 - leaf[:-1]) ** 2).sum())
         return value.item(), torch.autograd.grad(value, leaf)[0]
 
     radius, start = torch.full((2,), 3.0, dtype=torch.float64), torch.tensor([-1.2, 1.0], dtype=torch.float64)
@@ -172,7 +177,7 @@ def test_a_full_memory_forgets_its_oldest_pair_as_scipys_does():
         values.append(rosenbrock(z)[0])
         return -values[-1], -rosenbrock(z)[1]
 
-    quasi_newton.minimise(negative, radius, start, 60, memory=4)
+    alone(quasi_newton.minimise(radius, start, 60, memory=4), negative)
     assert max(values) == pytest.approx(0, abs=1e-12)
 
 
@@ -241,14 +246,69 @@ LINES = {
 @pytest.mark.parametrize("name", LINES)
 def test_the_line_search_meets_both_conditions(name):
     value, slope = LINES[name]
-    found = line_search.search(lambda t: (value(t), slope(t), None), value(0.0), slope(0.0), 100.0)
+    found = searched(lambda t: (value(t), slope(t), None), value(0.0), slope(0.0), 100.0)
     assert found is not None
     assert found.value <= value(0) + 1e-3 * found.step * slope(0)
     assert abs(found.slope) <= 0.9 * abs(slope(0))
 
 
 def test_the_line_search_stops_at_the_end_of_the_line_and_admits_defeat():
-    found = line_search.search(lambda t: (-t * t - t, -2 * t - 1, None), 0.0, -1.0, 7.0)
+    found = searched(lambda t: (-t * t - t, -2 * t - 1, None), 0.0, -1.0, 7.0)
     assert found is not None
     assert found.step == 7
-    assert line_search.search(lambda t: (t, -1.0, None), 0.0, -1.0, 7.0) is None
+    assert searched(lambda t: (t, -1.0, None), 0.0, -1.0, 7.0) is None
+
+
+# -- several at a time, and until it has converged ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_side_by_side_finds_what_one_after_the_other_finds(name, solver):
+    build, arguments = PROBLEMS[name]
+    f, radius = build(*arguments) if build is network else build(arguments[0], arguments[1], arguments[2])
+    starts = torch.stack([jitter(radius, seed, scale) for seed, scale in ((0, 0.1), (1, 1.0), (2, 1.0))])
+    rounds = []
+
+    def several(points):
+        rounds.append(len(points))
+        found = [f(point) for point in points]
+        return [value for value, _ in found], torch.stack([gradient for _, gradient in found])
+
+    alone_, side = (maximise_in_box(f, radius, starts, 10, solver=solver, several=s) for s in (None, several))
+    assert side.value == pytest.approx(alone_.value, rel=1e-9)
+    np.testing.assert_allclose(side.values, alone_.values, rtol=1e-9)
+    assert max(rounds) == 8  # three starts, the centre, four corners
+    assert len(rounds) < sum(rounds) / 2
+
+
+def test_an_error_in_an_evaluation_ends_scipys_thread_too():
+    import threading
+
+    before = threading.active_count()
+
+    def f(z):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        maximise_in_box(f, torch.ones(3), torch.zeros(3), 5, solver="scipy")
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_until_converged_climbs_on_where_ten_iterations_do_not_do(solver):
+    """A narrow bent ridge (Rosenbrock's valley, upside down, in logarithms) inside a wide box."""
+
+    def f(z):
+        leaf = z.clone().requires_grad_()
+        value = -torch.log1p((100 * (leaf[1:] - leaf[:-1] ** 2) ** 2 + (1 - leaf[:-1]) ** 2).sum())
+        return value.item(), torch.autograd.grad(value, leaf)[0]
+
+    radius, start = torch.full((6,), 3.0, dtype=torch.float64), torch.full((1, 6), -1.5, dtype=torch.float64)
+    probes = start[:0]
+    short = maximise_in_box(f, radius, start, 2, probes, solver)
+    long = maximise_in_box(f, radius, start, 2, probes, solver, until_converged=True)
+    assert not short.converged
+    assert long.converged
+    assert long.value > short.value
+    assert long.value > -0.02  # the maximum is 0

@@ -54,7 +54,10 @@ ALLOWED: dict[str, set[str]] = {
     "blocks": {"problem", "methods", "products"},
     "surface_geometry": {"problem", "methods", "seeds", "spec"},
     "surface_resume": {"results"},
-    **{name: {"problem", "methods", "seeds", "spec", "results", "kernels", "precision"} for name in MEASURES},
+    **{
+        name: {"problem", "methods", "seeds", "spec", "results", "kernels", "precision", "side_by_side"}
+        for name in MEASURES
+    },
     "measures": {
         "measures",
         "sharpness",
@@ -73,6 +76,7 @@ ALLOWED: dict[str, set[str]] = {
         "results",
     },
     "correlate": {"methods", "results", "seeds", "spec"},
+    "side_by_side": {"devices", "methods", "problem", "products"},
     "reduced": {"devices", "methods", "spec", "products", "plan"},
     "density": {"precision", "problem", "methods", "seeds", "spec", "results", "spectrum", "hessian"},
     "trace": {"precision", "problem", "methods", "seeds", "spec", "results", "blocks", "products"},

@@ -191,8 +191,8 @@ def test_a_larger_box_is_tried_at_the_smaller_ones_best_point_and_at_its_image(m
     calls = []
     plain = sharpness.maximise_in_box
 
-    def spy(function, radius, starts, iterations, probes, solver):
-        calls.append((probes, radius, plain(function, radius, starts, iterations, probes, solver)))
+    def spy(function, radius, starts, iterations, probes, *more):
+        calls.append((probes, radius, plain(function, radius, starts, iterations, probes, *more)))
         return calls[-1][2]
 
     monkeypatch.setattr(sharpness, "maximise_in_box", spy)

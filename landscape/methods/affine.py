@@ -3,7 +3,7 @@
 A (n, p) is stored once, as rows: `rows[j]` is column j of A. Products stream over blocks of coordinates.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from torch import Tensor
 from landscape.aliases import Vector
 from landscape.errors import illegal
 from landscape.methods.inner import combinations, products
+from landscape.methods.lockstep import Several
 
 Function = Callable[[Tensor], tuple[float, Tensor]]
 _BLOCK = 1 << 16
@@ -70,6 +71,16 @@ def restricted(value_and_gradient: Function, x: Vector, rows: Float[Tensor, "p n
     def function(z: Tensor) -> tuple[float, Tensor]:
         value, gradient = value_and_gradient(torch.addmv(x, rows.T, z))
         return value, products(rows, gradient).to(z.dtype)
+
+    return function
+
+
+def restricted_at_several(several: Several, x: Vector, rows: Float[Tensor, "p n"]) -> Several:
+    """`restricted` at several z (k, p) at once, from f and its gradient at several weights."""
+
+    def function(z: Float[Tensor, "k p"]) -> tuple[Sequence[float], Float[Tensor, "k p"]]:
+        values, gradients = several(torch.addmm(x, z, rows))
+        return values, torch.stack([products(rows, gradient) for gradient in gradients]).to(z.dtype)
 
     return function
 

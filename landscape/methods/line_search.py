@@ -5,7 +5,7 @@ J. J. Moré and D. J. Thuente, "Line search algorithms with guaranteed sufficien
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Generator
 from typing import Any, NamedTuple
 
 
@@ -19,7 +19,6 @@ class Trial(NamedTuple):
 
 
 def search(
-    line: Callable[[float], tuple[float, float, Any]],
     value: float,
     slope: float,
     largest: float,
@@ -27,8 +26,10 @@ def search(
     curvature: float = 0.9,
     width: float = 0.1,
     evaluations: int = 20,
-) -> Trial | None:
-    """A step in (0, largest] for minimising φ, where line(step) = (φ(step), φ'(step), anything); the first trial is 1.
+) -> Generator[float, tuple[float, float, Any], Trial | None]:
+    """A step in (0, largest] for minimising φ: yields steps, is sent (φ(step), φ'(step), anything), returns the step.
+
+    The first trial is 1.
 
     Asks for φ(t) ≤ φ(0) + decrease·t·φ'(0) and |φ'(t)| ≤ curvature·|φ'(0)|; at `largest` the first alone is
     enough. value, slope: φ(0) and φ'(0) < 0. Trials that are not finite bound the step from above. Returns
@@ -39,7 +40,7 @@ def search(
     lower, upper = 0.0, 5.0
     step, span, span_before = min(1.0, largest), largest, 2 * largest
     for _ in range(evaluations):
-        trial = Trial(step, *line(step))
+        trial = Trial(step, *(yield step))
         if not (math.isfinite(trial.value) and math.isfinite(trial.slope)):
             largest = step = best.step + (step - best.step) / 4
             continue

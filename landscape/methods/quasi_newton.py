@@ -8,7 +8,6 @@ come to the host.
 """
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -18,24 +17,24 @@ from torch import Tensor
 from landscape.aliases import Vector
 from landscape.methods import line_search
 from landscape.methods.inner import inner, products
+from landscape.methods.lockstep import Method
 
 _BLOCK = 1 << 16
-Objective = Callable[[Tensor], tuple[float, Tensor]]
 
 
-def minimise(objective: Objective, radius: Vector, start: Vector, iterations: int, memory: int = 10) -> int:
+def minimise(radius: Vector, start: Vector, iterations: int, memory: int = 10) -> Method[int]:
     """Run L-BFGS-B from `start` inside |z_i| ≤ radius_i; returns the number of iterations taken.
 
-    objective(z) gives (F, ∇F) and keeps what its caller wants kept. A value that is not finite is a wall:
-    the line search turns back before it. Stops early only where no step lowers the value any more, as
+    Yields points z and is sent (F, ∇F) there; who evaluates keeps what is to be kept. A value that is not finite is
+    a wall: the line search turns back before it. Stops early only where no step lowers the value any more, as
     SciPy's does with `ftol = gtol = 0`.
     """
     model = Model(start, memory)
     z = start.clamp(-radius, radius)
-    value, gradient = objective(z)
+    value, gradient = yield z
     done = 0
     while done < iterations and math.isfinite(value):
-        found = _step(objective, model, z, value, gradient, radius, first=done == 0)
+        found = yield from _step(model, z, value, gradient, radius, first=done == 0)
         if found is None and not len(model):
             break
         if found is None:
@@ -53,8 +52,8 @@ def minimise(objective: Objective, radius: Vector, start: Vector, iterations: in
 
 
 def _step(
-    objective: Objective, model: "Model", z: Vector, value: float, gradient: Vector, radius: Vector, first: bool
-) -> line_search.Trial | None:
+    model: "Model", z: Vector, value: float, gradient: Vector, radius: Vector, first: bool
+) -> Method[line_search.Trial | None]:
     """One step that lowers the value; its `kept` is (point, gradient, sᵀy, slope at its beginning)."""
     try:
         target = subspace_minimum(model, z, gradient, radius)
@@ -65,14 +64,17 @@ def _step(
     if not slope < 0:
         return None
 
-    def line(step: float) -> tuple[float, float, tuple[Tensor, Tensor, float, float]]:
-        point = target if step == 1 else torch.clamp(z + step * direction, -radius, radius)
-        f, g = objective(point)
-        there = inner(direction, g).item()
-        return f, there, (point, g, step * (there - slope), slope)
-
     largest = 1.0 if first else max(1.0, _room(z, direction, radius))
-    return line_search.search(line, value, slope, largest)
+    steps = line_search.search(value, slope, largest)
+    try:
+        step = next(steps)
+        while True:
+            point = target if step == 1 else torch.clamp(z + step * direction, -radius, radius)
+            f, g = yield point
+            there = inner(direction, g).item()
+            step = steps.send((f, there, (point, g, step * (there - slope), slope)))
+    except StopIteration as end:
+        return end.value
 
 
 def _room(z: Vector, direction: Vector, radius: Vector) -> float:
