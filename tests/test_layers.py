@@ -72,6 +72,8 @@ ALLOWED: dict[str, set[str]] = {
         "spec",
         "results",
     },
+    "units": {"units", "kernels", "problem", "batches", "batch_norms", "precision", "seeds"},
+    "audit": {"measures", "units", "problem", "precision", "spec", "results"},
     "reduced": {"devices", "methods", "spec", "products", "plan"},
     "density": {"precision", "problem", "methods", "seeds", "spec", "results", "spectrum", "hessian"},
     "trace": {"precision", "problem", "methods", "seeds", "spec", "results", "blocks", "products"},

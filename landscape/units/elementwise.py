@@ -54,13 +54,15 @@ def unitwise(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result
 def dropout(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result: Any) -> None:
     training = bound(args, kwargs, "input", "p", "training")[2]
     active = kwargs.get("train", training)
-    (same if active is False else unknown)(tape, name, func, args, kwargs, result)
+    rule: Rule = same if active is False else unknown
+    rule(tape, name, func, args, kwargs, result)
 
 
 def clamp(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result: Any) -> None:
     low, high = bound(args, kwargs, "input", "min", "max")[1:]
     rectified = high is None and isinstance(low, int | float) and low == 0
-    (same if rectified else unitwise)(tape, name, func, args, kwargs, result)
+    rule: Rule = same if rectified else unitwise
+    rule(tape, name, func, args, kwargs, result)
 
 
 def prelu(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result: Any) -> None:
@@ -69,7 +71,8 @@ def prelu(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result: A
     if tape.is_leaf(slopes) and slopes.numel() > 1 and labels is not None:
         shape = [-1 if axis == 1 else 1 for axis in range(x.dim())]
         nodes = tape.axis(slopes, 0, "in").view(shape).expand(x.shape)
-        tape.ties.tie(*core(labels, nodes), "tied to slopes of units that stay")
+        units, nodes = core(labels, nodes)
+        tape.ties.tie(units, nodes, "tied to slopes of units that stay")
         tape.fix(slopes, "slopes are not rescaled", place=False)
     elif labels is not None and slopes.numel() > 1:
         return unknown(tape, name, func, args, kwargs, result)
@@ -99,9 +102,9 @@ def pairwise(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result
     if labels is None:
         return tape.label(result, None)
     if not _uniform(labels, other):
-        tape.ties.fix(*core(labels), f"{name} with values that differ from unit to unit", scale=False)
+        tape.ties.fix(core(labels)[0], f"{name} with values that differ from unit to unit", scale=False)
     if not product and not (isinstance(other, int | float) and other == 0):
-        tape.ties.fix(*core(labels), f"{name} with a constant", place=False)
+        tape.ties.fix(core(labels)[0], f"{name} with a constant", place=False)
         labels = settled(labels)
     tape.label(result, labels)
 
@@ -116,15 +119,16 @@ def _uniform(labels: Tensor, other: Any) -> bool:
 
 def largest(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result: Any) -> None:
     """`max` and `min` of two tensors; the reductions of these names have rules of their own."""
-    (pairwise if len(args) > 1 and isinstance(args[1], Tensor) else unknown)(tape, name, func, args, kwargs, result)
+    rule: Rule = pairwise if len(args) > 1 and isinstance(args[1], Tensor) else unknown
+    rule(tape, name, func, args, kwargs, result)
 
 
 def moved(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result: Any) -> None:
     """Elements go elsewhere, or are repeated: their labels go with them."""
     x = args[0] if args else kwargs.get("input")
-    if tape.is_leaf(x, 2) and name in ("t", "T", "mT", "transpose", "swapaxes", "permute"):
-        if result.shape == x.shape[::-1] and (name != "permute" or x.shape[0] != x.shape[1] or x.T.equal(result)):
-            return tape.renamed(x, result, transposed=True)
+    turning = name in ("t", "T", "mT", "transpose", "swapaxes", "permute")
+    if turning and tape.is_leaf(x, 2) and result.shape == x.shape[::-1] and x.T.equal(result):
+        return tape.renamed(x, result, transposed=True)
     if name == "pad":
         mode, value = bound(args, kwargs, "input", "pad", "mode", "value")[2:]
         zeros = mode in (None, "constant") and value in (None, 0)
@@ -156,29 +160,31 @@ def empty(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result: A
     tape.label(result, torch.full(result.shape, float(ZERO), dtype=torch.float64) if zeros else None)
 
 
-_SAME = "relu leaky_relu abs neg positive".split()
-_COPIED = "clone contiguous detach data to float double half bfloat16 type type_as alias cpu requires_grad".split()
-_UNITWISE = (
-    "tanh sigmoid gelu silu elu selu celu softplus mish hardswish hardsigmoid hardtanh relu6 exp expm1 log log1p sqrt "
-    "rsqrt square pow sin cos tan atan erf logsigmoid softsign tanhshrink softshrink hardshrink reciprocal sign round "
-    "floor ceil threshold log_sigmoid sinc"
-).split()
-_MOVED = (
-    "flatten unflatten permute transpose t T mT swapaxes swapdims movedim moveaxis squeeze unsqueeze getitem chunk "
-    "split tensor_split unbind cat stack hstack vstack expand broadcast_to repeat repeat_interleave tile narrow select "
-    "index_select flip roll rot90 pad pixel_shuffle pixel_unshuffle channel_shuffle"
-).split()
+def named(rule: Rule, words: str) -> dict[str, Rule]:
+    """The rule under each of the words."""
+    return dict.fromkeys(words.split(), rule)
+
 
 ELEMENTWISE: dict[str, Rule] = {
-    **dict.fromkeys(_SAME, same),
-    **dict.fromkeys(_COPIED, copied),
-    **dict.fromkeys(_UNITWISE, unitwise),
-    **dict.fromkeys(_MOVED, moved),
-    **dict.fromkeys(("add", "sub", "rsub", "mul", "div", "rdiv", "maximum", "minimum"), pairwise),
-    **dict.fromkeys(("view", "reshape", "ravel", "view_as", "reshape_as"), viewed),
-    **dict.fromkeys(("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like"), empty),
-    **dict.fromkeys(("new_zeros", "new_ones", "new_empty", "new_full", "new_tensor"), empty),
-    **dict.fromkeys(("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout"), dropout),
-    **dict.fromkeys(("clamp", "clip", "clamp_min"), clamp),
+    **named(same, "relu leaky_relu abs neg positive"),
+    **named(copied, "clone contiguous detach data to float double half bfloat16 type type_as alias cpu requires_grad"),
+    **named(
+        unitwise,
+        "tanh sigmoid gelu silu elu selu celu softplus mish hardswish hardsigmoid hardtanh relu6 threshold logsigmoid "
+        "log_sigmoid softsign tanhshrink softshrink hardshrink exp expm1 log log1p sqrt rsqrt square pow reciprocal "
+        "sin cos tan atan erf sign round floor ceil",
+    ),
+    **named(
+        moved,
+        "flatten unflatten permute transpose t T mT swapaxes swapdims movedim moveaxis squeeze unsqueeze getitem "
+        "chunk split tensor_split unbind cat stack hstack vstack expand broadcast_to repeat repeat_interleave tile "
+        "narrow select index_select flip roll rot90 pad pixel_shuffle pixel_unshuffle channel_shuffle",
+    ),
+    **named(viewed, "view reshape ravel view_as reshape_as"),
+    **named(pairwise, "add sub rsub mul div rdiv maximum minimum"),
+    **named(empty, "zeros_like ones_like empty_like full_like rand_like randn_like"),
+    **named(empty, "new_zeros new_ones new_empty new_full new_tensor"),
+    **named(dropout, "dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout"),
+    **named(clamp, "clamp clip clamp_min"),
     "prelu": prelu,
 }

@@ -1,6 +1,6 @@
 """Groups of hidden units of a network, found by running it once: where each unit is, and what may be done to it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from landscape.kernels import twice_differentiable
 from landscape.units.elementwise import ELEMENTWISE
-from landscape.units.layers import LAYERS
+from landscape.units.layers import LAYERS, LOOKED_UP
 from landscape.units.norms import NORMS
 from landscape.units.tape import Tape
 from landscape.units.ties import FIXED, Solved
@@ -46,6 +46,7 @@ class Group:
 
     @property
     def size(self) -> int:
+        """How many units."""
         return len(self.places[0].index)
 
 
@@ -172,15 +173,13 @@ class _Sorted:
         whole = first.index.size == self.tape.shapes[first.tensor][first.axis]
         return Group(first.tensor if whole else f"{first.tensor}[{first.index.min()}]", places)
 
-    def _left_out(
-        self, kind: str, components: np.ndarray, reasons: Mapping[int, str]
-    ) -> list[tuple[str, str, str]]:
+    def _left_out(self, kind: str, components: np.ndarray, reasons: Mapping[int, str]) -> list[tuple[str, str, str]]:
+        """The matrices whose outputs are hidden and fixed, and those used by operations that are not followed."""
+        used = {name for name, axis in self._axes() if self.tape.roles[name, axis]}
+        hidden = [key for key in self._axes() if "out" in self.tape.roles[key] or key[0] not in used]
         found: list[tuple[str, str, str]] = []
-        for name, axis in self._axes("out"):
-            if len(self.tape.shapes[name]) < 2:
-                continue
-            why = {reasons.get(int(components[node]), OUTPUT) for node in self._nodes(name, axis)} - {OUTPUT}
-            found += [(kind, name, reason) for reason in sorted(why)]
-        return found
-
-
+        for name, axis in hidden:
+            if len(self.tape.shapes[name]) > 1:
+                why = {reasons.get(int(components[node]), OUTPUT) for node in self._nodes(name, axis)}
+                found += [(kind, name, reason) for reason in sorted(why - {OUTPUT, LOOKED_UP})]
+        return list(dict.fromkeys(found))

@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_leaves
 from landscape.units.elementwise import core, largest, settled, varying
 from landscape.units.tape import Rule, Tape, bound, unknown
 
+LOOKED_UP = "looked up by the data"
 MIXED = "not the same units everywhere in its input"
 
 
@@ -71,8 +72,8 @@ def matmul(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result: 
     if name == "addmm":
         if kwargs:
             return unknown(tape, name, func, args, kwargs, result)
-        bias, *args = args  # type: ignore[assignment]
-    a, b = args[0], args[1] if len(args) > 1 else kwargs.get("other", kwargs.get("mat2"))
+        bias, args = args[0], args[1:]
+    a, b = bound(args, kwargs, "input", "mat2" if "mat2" in kwargs else "other")
     if tape.is_leaf(b, 2) and not tape.is_leaf(a):
         consume(tape, a, -1, b, 0)
         return produce(tape, result, -1, b, 1, bias)
@@ -97,13 +98,13 @@ def contract(tape: Tape, a: Any, first: Tensor | None, b: Any, second: Tensor | 
         tape.fix(a, "contracted with what cannot be transformed")
         return tape.fix(b, "contracted with what cannot be transformed")
     try:
-        first, second = torch.broadcast_tensors(first[..., 0, :], second[..., 0, :])
+        a_units, b_units = torch.broadcast_tensors(first[..., 0, :], second[..., 0, :])
     except RuntimeError:
         tape.fix(a, "contracted in groups")
         return tape.fix(b, "contracted in groups")
-    first, second = core(first, second)
-    tape.ties.tie(first, second, "contracted with what cannot be transformed", -1)
-    tape.ties.context(first.reshape(-1, first.shape[-1]))
+    a_units, b_units = core(a_units, b_units)
+    tape.ties.tie(a_units, b_units, "contracted with what cannot be transformed", -1)
+    tape.ties.context(a_units.reshape(-1, a_units.shape[-1]))
 
 
 def averaged(tape: Tape, labels: Tensor, shape: torch.Size) -> Tensor:
@@ -127,7 +128,7 @@ def embedding(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, resul
     weight = bound(args, kwargs, "input", "weight")[1]
     if not tape.is_leaf(weight, 2):
         return unknown(tape, name, func, args, kwargs, result)
-    tape.ties.fix(tape.axis(weight, 0), "looked up by the data")
+    tape.ties.fix(tape.axis(weight, 0), LOOKED_UP)
     produce(tape, result, -1, weight, 1, None)
 
 
@@ -150,14 +151,18 @@ def reduction(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, resul
         dim = args[1]
     if name == "norm":
         return unknown(tape, name, func, args, kwargs, result)
-    dims = list(range(x.dim())) if dim is None else [d % x.dim() for d in (dim if isinstance(dim, tuple | list) else [dim])]
+    dims = (
+        list(range(x.dim()))
+        if dim is None
+        else [d % x.dim() for d in (dim if isinstance(dim, tuple | list) else [dim])]
+    )
     labels = tape.labels(x)
     if labels is None:
         return unknown(tape, name, func, args, kwargs, result)
     over = [d for d in dims if varying(labels)[d]]
     reason = f"{name} over units" if over else f"{name} is not positively homogeneous"
     if over or name not in _LINEAR:
-        tape.ties.fix(*core(labels), reason, place=False)
+        tape.ties.fix(core(labels)[0], reason, place=False)
     if over:
         inner = core(labels)[0]
         rest = [axis for axis in range(x.dim()) if axis not in over]

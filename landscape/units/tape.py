@@ -6,7 +6,7 @@ operations that only move numbers do to the shadow what they do to the tensor, a
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -77,7 +77,8 @@ class Tape(TorchFunctionMode):
 
     # -- leaves ------------------------------------------------------------------------------------
 
-    def is_leaf(self, x: Any, dims: int | None = None) -> bool:
+    def is_leaf(self, x: Any, dims: int | None = None) -> TypeGuard[Tensor]:
+        """Whether x is a leaf, of so many axes."""
         return isinstance(x, Tensor) and id(x) in self.leaves and dims in (None, x.dim())
 
     def axis(self, x: Tensor, axis: int, role: str = "") -> Tensor:
