@@ -92,6 +92,8 @@ def pairwise(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result
     if name in ("div", "rdiv") and second is not None:
         tape.fix(y, "a divisor", place=False)
     if first is not None and second is not None:
+        if name == "mul" and tape.ties.unscaled(core(first)[0]):
+            first, second = second, first  # a gate that is not scaled leaves the other one its scale
         a, b = core(first, second)
         tape.ties.tie(a, b, "added to what cannot be transformed", 0 if product else 1)
         if product:

@@ -120,6 +120,7 @@ class _Sorted:
         left = [
             *self._left_out("permutation", solved.places, solved.place_reasons),
             *self._left_out("rescaling", solved.scales, solved.scale_reasons),
+            *(("permutation", g.name, "no other unit has the same places") for g in exchanged if g.size == 1),
             *(("rescaling", g.name, "normalised by batch norm and used without") for g in mixed),
         ]
         return Units(tuple(g for g in exchanged if g.size > 1), tuple(plain), tuple(absorbed), tuple(left))

@@ -9,28 +9,35 @@ from torch.utils._pytree import tree_leaves
 
 from landscape.units.elementwise import core, largest, settled, varying
 from landscape.units.tape import Rule, Tape, bound, unknown
+from landscape.units.ties import ZERO
 
 LOOKED_UP = "looked up by the data"
 MIXED = "not the same units everywhere in its input"
 
 
-def along(labels: Tensor | None, axis: int) -> Tensor | None:
-    """The labels along one axis, where they vary along no other."""
+def along(tape: Tape, x: Any, axis: int) -> Tensor | None:
+    """The labels along one axis. Units that stand at the same entry of it are tied, whatever the other axes are.
+
+    None, and all fixed, where the labels vary along other axes alone.
+    """
+    labels = tape.labels(x)
     if labels is None:
         return None
-    for other in range(labels.dim()):
-        if other != axis % labels.dim():
-            if bool((labels != labels.narrow(other, 0, 1)).any()):
-                return None
-            labels = labels.narrow(other, 0, 1)
-    return labels.reshape(-1)
+    labels = core(labels)[0].movedim(axis, -1).flatten(end_dim=-2)
+    if len(labels) > 1 and labels.shape[-1] == 1:
+        tape.fix(x, MIXED)
+        return None
+    first = labels[0]
+    for row in labels[1:]:
+        tape.ties.tie(first, row, "stands for what cannot be transformed", 1)
+        first = first.where(first != ZERO, row)
+    return first.expand(x.shape[axis])
 
 
 def consume(tape: Tape, x: Tensor, axis: int, weight: Tensor, weight_axis: int) -> None:
     """Units along an axis of x go into the weight along `weight_axis`: a factor α there asks for 1/α here."""
-    nodes, labels = tape.axis(weight, weight_axis, "in"), along(tape.labels(x), axis)
+    nodes, labels = tape.axis(weight, weight_axis, "in"), along(tape, x, axis)
     if labels is None:
-        tape.fix(x, MIXED)
         return tape.ties.fix(nodes, "fed by what cannot be transformed")
     tape.ties.tie(labels, nodes, "fed by what cannot be transformed", -1)
 

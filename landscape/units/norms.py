@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from landscape.units.layers import MIXED, along
+from landscape.units.layers import along
 from landscape.units.tape import Rule, Tape, bound, unknown
 
 
@@ -19,10 +19,8 @@ def batch_norm(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, resu
     stored = not training and tape.is_leaf(mean) and tape.is_leaf(variance)
     if not stored and not training:
         return unknown(tape, name, func, args, kwargs, result)
-    labels = along(tape.labels(x), 1)
-    if labels is None:
-        tape.fix(x, MIXED)
-    elif not stored:
+    labels = along(tape, x, 1)
+    if labels is not None and not stored:
         tape.ties.fix(labels, "normalised by each batch's statistics plus ε", place=False)
     units = _affine(tape, result, 1, weight, bias, labels)
     if not stored:
@@ -42,21 +40,19 @@ def layer_norm(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, resu
     bias = bias if isinstance(bias, Tensor) else None  # RMS norm has its ε in this place
     if len(shape) != 1:
         return unknown(tape, name, func, args, kwargs, result)
-    _together(tape, name, x, along(tape.labels(x), -1), 1, -1, weight, bias, result)
+    _together(tape, name, along(tape, x, -1), 1, -1, weight, bias, result)
 
 
 def group_norm(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result: Any) -> None:
     """As layer norm, within each group of channels."""
     x, groups, weight, bias = bound(args, kwargs, "input", "num_groups", "weight", "bias")
-    _together(tape, name, x, along(tape.labels(x), 1), groups, 1, weight, bias, result)
+    _together(tape, name, along(tape, x, 1), groups, 1, weight, bias, result)
 
 
 def _together(
-    tape: Tape, name: str, x: Tensor, labels: Any, groups: int, axis: int, weight: Any, bias: Any, result: Tensor
+    tape: Tape, name: str, labels: Any, groups: int, axis: int, weight: Any, bias: Any, result: Tensor
 ) -> None:
-    if labels is None:
-        tape.fix(x, MIXED)
-    else:
+    if labels is not None:
         tape.ties.fix(labels, f"{name} mixes units of any scale", place=False)
         tape.ties.context(labels.reshape(groups, -1))
     _affine(tape, result, axis, weight, bias, labels)

@@ -40,10 +40,10 @@ class Tape(TorchFunctionMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         outputs = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
-        if outputs:
+        name = operation(func)
+        if outputs or name == "setitem":
             self._alive += outputs
             if any(self.concerns(x) for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)):
-                name = operation(func)
                 self.rules.get(name, unknown)(self, name, func, args, kwargs, result)
         return result
 

@@ -44,6 +44,7 @@ class Ties:
     _fixed_scales: list[tuple[np.ndarray, str]] = field(default_factory=list)
     _contexts: list[np.ndarray] = field(default_factory=list)
     _context_count: int = 0
+    _unscaled: set[int] = field(default_factory=set)
 
     def fresh(self, count: int) -> np.ndarray:
         """The numbers of `count` new nodes."""
@@ -57,6 +58,11 @@ class Ties:
         if len(nodes):
             self._fixed_places += [(nodes, reason)] * place
             self._fixed_scales += [(nodes, reason)] * scale
+            self._unscaled.update(nodes.tolist() if scale else ())
+
+    def unscaled(self, labels: Tensor) -> bool:
+        """Whether all units with these labels have been left unscaled by name; ties may do so to others."""
+        return self._unscaled.issuperset(set(_numbers(labels).tolist()) - {FIXED, ZERO})
 
     def tie(self, a: Tensor, b: Tensor, reason: str, scale: int = 0) -> None:
         """Element by element one unit, with log α of b equal to `scale` (±1) times that of a; 0: no such tie.
