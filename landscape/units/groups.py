@@ -174,6 +174,9 @@ class _Sorted:
         whole = first.index.size == self.tape.shapes[first.tensor][first.axis]
         return Group(first.tensor if whole else f"{first.tensor}[{first.index.min()}]", places)
 
+    def _is_hidden(self, node: int) -> bool:
+        return self.solved.place_reasons.get(int(self.solved.places[node])) != OUTPUT
+
     def _left_out(self, kind: str, components: np.ndarray, reasons: Mapping[int, str]) -> list[tuple[str, str, str]]:
         """The matrices whose outputs are hidden and fixed, and those used by operations that are not followed."""
         used = {name for name, axis in self._axes() if self.tape.roles[name, axis]}
@@ -181,6 +184,7 @@ class _Sorted:
         found: list[tuple[str, str, str]] = []
         for name, axis in hidden:
             if len(self.tape.shapes[name]) > 1:
-                why = {reasons.get(int(components[node]), OUTPUT) for node in self._nodes(name, axis)}
+                nodes = [node for node in self._nodes(name, axis) if self._is_hidden(node)]
+                why = {reasons.get(int(components[node]), OUTPUT) for node in nodes}
                 found += [(kind, name, reason) for reason in sorted(why - {OUTPUT, LOOKED_UP})]
         return list(dict.fromkeys(found))

@@ -27,8 +27,8 @@ def along(tape: Tape, x: Any, axis: int) -> Tensor | None:
     if len(labels) > 1 and labels.shape[-1] == 1:
         tape.fix(x, MIXED)
         return None
-    first = labels[0]
-    for row in labels[1:]:
+    first, *others = torch.unique(labels, dim=0)
+    for row in others:
         tape.ties.tie(first, row, "stands for what cannot be transformed", 1)
         first = first.where(first != ZERO, row)
     return first.expand(x.shape[axis])
