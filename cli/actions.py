@@ -69,14 +69,35 @@ def measure_one(
     spec: Spec,
     word: str,
     saving: Mapping[str, Any],
+    more: Callable[[Opened], Mapping[str, Any]] = lambda opened: {},
 ) -> tuple[Any, Opened]:
-    """Open, measure, save and show one checkpoint."""
+    """Open, measure, save and show one checkpoint; `more` gives arguments that only an opened one has."""
     output = choose_output(saving["output"], f"{_stem(checkpoint)}-{word}", saving["overwrite"])
     opened = open_checkpoint(checkpoint, problem)
     announce(opened)
     with progress(word) as report:
-        result = measure(opened.main, spec, progress=report)
+        result = measure(opened.main, spec, progress=report, **more(opened))
     return store(result, output, opened.provenance(), saving["as_json"]), opened
+
+
+def measure_sharpness(
+    checkpoint: str,
+    audited: bool,
+    problem: ProblemSpec,
+    keskar: SharpnessSpec,
+    spec: MeasuresSpec,
+    saving: Mapping[str, Any],
+) -> None:
+    """Keskar's measure alone as its own result; several measures as one; or the audit of what was asked for."""
+    from landscape import audit, measures, sharpness
+
+    if not audited and spec.measures == ("keskar",):
+        measure_one(sharpness.measure, checkpoint, problem, keskar, "sharpness", saving)
+        return
+    measure, word = (audit.measure, "audit") if audited else (measures.measure, "measures")
+    measure_one(
+        measure, checkpoint, problem, spec, word, saving, lambda opened: {"initial": opened.initial, "keskar": keskar}
+    )
 
 
 def store(result: Result, output: Path, provenance: Mapping[str, Any], as_json: bool) -> Result:

@@ -102,15 +102,16 @@ def trace(checkpoint: str, problem: ProblemSpec, spec: TraceSpec, **saving: Any)
 
 @landscape.command()
 @_checkpoint
+@click.option("--audit", is_flag=True, help="Measure again after rescalings and permutations that keep the function.")
 @result_options
-@spec_options(problem=ProblemSpec, spec=SharpnessSpec)
-def sharpness(checkpoint: str, problem: ProblemSpec, spec: SharpnessSpec, **saving: Any) -> None:
-    """Keskar's ε-sharpness at CHECKPOINT, full space and random subspace."""
-    from landscape import sharpness
+@spec_options(problem=ProblemSpec, keskar=SharpnessSpec, spec=MeasuresSpec)
+def sharpness(
+    checkpoint: str, audit: bool, problem: ProblemSpec, keskar: SharpnessSpec, spec: MeasuresSpec, **saving: Any
+) -> None:
+    """Keskar's ε-sharpness at CHECKPOINT, full space and random subspace, or other measures of sharpness."""
+    from .actions import measure_sharpness
 
-    from .actions import measure_one
-
-    measure_one(sharpness.measure, checkpoint, problem, spec, "sharpness", saving)
+    measure_sharpness(checkpoint, audit, problem, keskar, spec, saving)
 
 
 @landscape.group()

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from landscape.results import DensityResult, HessianResult, Result, TraceResult, TrackResult
+from landscape.results import AuditResult, DensityResult, HessianResult, Result, TraceResult, TrackResult
 
 
 def notes(result: Result) -> list[str]:
@@ -96,4 +96,35 @@ def _track(result: TrackResult) -> list[str]:
     return lines
 
 
-_NOTES = {HessianResult: _hessian, DensityResult: _density, TraceResult: _trace, TrackResult: _track}
+def _audit(result: AuditResult) -> list[str]:
+    """What was transformed and how exactly, how the verdicts were reached, and what was left out."""
+    count = {kind: sum(k == kind for k, _, _ in result.groups) for kind in result.kinds}
+    lines = [
+        "Outputs changed by "
+        + ", ".join(
+            f"{change:.1e} ({kind}, {count[kind]} groups)"
+            for kind, change in zip(result.kinds, result.output_changes, strict=True)
+        )
+        + " relative to the largest.",
+        "Changes are |after/before − 1|. BROKEN: invariant by its definition (claimed; every number under "
+        "permutations), and moved beyond tolerance and three combined errors.",
+    ]
+    if np.isfinite(result.spreads).any():
+        lines.append(
+            "Draws are made for each coordinate, and a permutation does not permute them: numbers may move by three "
+            f"times what other seeds move them ({100 * np.nanmedian(result.spreads):.2g} % in the middle)."
+        )
+    for kind in dict.fromkeys(kind for kind, _, _ in result.left_out):
+        names = [f"{name} ({reason})" for k, name, reason in result.left_out if k == kind]
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        lines.append(f"Left out of {kind}: {'; '.join(names[:5])}{more}.")
+    return lines
+
+
+_NOTES = {
+    HessianResult: _hessian,
+    DensityResult: _density,
+    TraceResult: _trace,
+    TrackResult: _track,
+    AuditResult: _audit,
+}

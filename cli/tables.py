@@ -10,10 +10,12 @@ import numpy as np
 
 from landscape.fields import Spec
 from landscape.results import (
+    AuditResult,
     ComparisonResult,
     CorrelationResult,
     DensityResult,
     HessianResult,
+    MeasuresResult,
     Result,
     SharpnessResult,
     SurfaceResult,
@@ -159,6 +161,52 @@ def _sharpness(result: SharpnessResult) -> "Table":
     return _grid(f"Keskar ε-sharpness, {result.spec.trials} trials", headings, rows)
 
 
+def _measures(result: MeasuresResult) -> "Table":
+    """A row for each number, its certificate in short."""
+    rows = [
+        (name, with_error(value, error), _certificate(certificate))
+        for name, value, error, certificate in zip(
+            result.names, result.values, result.errors, result.certificates, strict=True
+        )
+    ]
+    return _grid(f"Measures of sharpness at loss {number(result.loss)}", ("", "value ± error", "certificate"), rows)
+
+
+def _certificate(certificate: Mapping[str, Any]) -> str:
+    """Its entries that are single values; what did not converge in capitals."""
+    cells = []
+    for key, value in certificate.items():
+        if isinstance(value, bool):
+            cells.append(f"{key} yes" if value else f"NOT {key}")
+        elif isinstance(value, int | float) and value == value:
+            cells.append(f"{key.replace('_', ' ')} {number(value, 3)}")
+        elif isinstance(value, str) and len(value) <= 30:
+            cells.append(f"{key.replace('_', ' ')} {value}")
+    return ", ".join(cells)
+
+
+def _audit(result: AuditResult) -> "Table":
+    """A row for each number, a column for each kind of transformation: the relative change, and the verdict."""
+
+    def cell(i: int, j: int) -> str:
+        claimed = " (claimed)" if result.claims[i, j] and result.kinds[j] != "permutation" else ""
+        return f"{_change(result.changes[i, j])} {result.verdicts[i][j]}{claimed}"
+
+    rows = [
+        (name, with_error(result.values[i], result.errors[i]), *(cell(i, j) for j in range(len(result.kinds))))
+        for i, name in enumerate(result.names)
+    ]
+    count = {kind: sum(size for k, _, size in result.groups if k == kind) for kind in result.kinds}
+    heads = tuple(f"{kind} of {count[kind]} units" for kind in result.kinds)
+    state = f": {len(result.broken)} BROKEN" if result.broken else ": none broken"
+    return _grid(f"What moves while the function stays{state}", ("", "value ± error", *heads), rows)
+
+
+def _change(change: float) -> str:
+    """A relative change, in percent where that is readable."""
+    return f"{100 * change:.3g} %" if change == 0 or 1e-4 <= change < 10 else f"{change:.1e}"
+
+
 def _surface(result: SurfaceResult) -> "Table":
     grids = [
         (name, getattr(result, name.replace(" ", "_")))
@@ -245,6 +293,8 @@ _TABLES = {
     DensityResult: _density,
     TraceResult: _trace,
     SharpnessResult: _sharpness,
+    MeasuresResult: _measures,
+    AuditResult: _audit,
     SurfaceResult: _surface,
     ComparisonResult: _comparison,
     TrackResult: _track,

@@ -7,6 +7,8 @@ What can be asked (`landscape.spec`), of what (`Problem`, `open_checkpoint`), wh
     density     the whole spectrum of the Hessian by stochastic Lanczos quadrature
     trace       trace of the Hessian with its standard error
     sharpness   Keskar's ε-sharpness, full space and random subspace
+    measures    measures of sharpness and their companions in one table
+    audit       the same before and after rescalings and permutations that keep the function
     surface     the loss along lines, arcs and planes
     compare     several checkpoints in one table
     track       the checkpoints of one training: eigenvalues, edge of stability, distance from the start
@@ -20,7 +22,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from landscape import compare, density, hessian, sharpness, surface, trace, track
+    from landscape import audit, compare, density, hessian, measures, sharpness, surface, trace, track
     from landscape.checkpoints import open_checkpoint
     from landscape.problem import Problem
     from landscape.results import load, save
@@ -28,10 +30,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Problem",
+    "audit",
     "compare",
     "density",
     "hessian",
     "load",
+    "measures",
     "open_checkpoint",
     "save",
     "sharpness",

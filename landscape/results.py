@@ -84,7 +84,11 @@ class Result:
         if isinstance(spec := values.get("spec"), Mapping):
             spec = dict(spec)
             values["spec"] = _SPECS[spec.pop("spec")].from_dict(spec)
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})  # type: ignore[arg-type]
+        return cls(**{k: _tuples(v) for k, v in values.items()})  # type: ignore[arg-type]
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,6 +230,7 @@ class MeasuresResult(Result):
     names: the measure with its parameters, such as "worst-case l2 ρ=0.1". errors: one standard error, or the
     deviation over trials, NaN where a number has none. groups: the measure's name in `spec.MEASURES`.
     certificates: for each number what is needed to judge it (converged, evaluations, …), as its measure says.
+    invariant: for each number the kinds of rescalings that leave it as it is by its definition.
     """
 
     kind: ClassVar[str] = "measures"
@@ -236,6 +241,53 @@ class MeasuresResult(Result):
     values: np.ndarray
     errors: np.ndarray
     certificates: tuple[Mapping[str, Any], ...]
+    invariant: tuple[tuple[str, ...], ...] = ()
+
+
+VERDICTS = ("invariant", "within error", "moves", "BROKEN")
+"""What an audit says of a number: not moved; moved by no more than its errors; moved; moved and must not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditResult(Result):
+    """Numbers about one minimum (as in `MeasuresResult`), before and after transformations that keep the function.
+
+    kinds: of transformation. values, errors: (rows,) before; values_after, errors_after, changes: (rows, kinds),
+    the latter |after/before − 1|. claims: (rows, kinds) whether the number must stay as it is. allowances:
+    (rows, kinds) the change that is put down to errors and draws. verdicts: by row one of `VERDICTS` for each kind.
+    spreads: (rows,) the largest relative change under other seeds, NaN where no verdict needed it.
+    output_changes: (kinds,) what the transformation changed in the network's outputs, relative.
+    groups: (kind, name, units) of the groups transformed; left_out: (kind, name, reason).
+    """
+
+    kind: ClassVar[str] = "audit"
+    spec: MeasuresSpec
+    loss: float
+    names: tuple[str, ...]
+    measures: tuple[str, ...]
+    kinds: tuple[str, ...]
+    values: np.ndarray
+    errors: np.ndarray
+    values_after: np.ndarray
+    errors_after: np.ndarray
+    changes: np.ndarray
+    claims: np.ndarray
+    allowances: np.ndarray
+    spreads: np.ndarray
+    output_changes: np.ndarray
+    verdicts: tuple[tuple[str, ...], ...]
+    groups: tuple[tuple[str, str, int], ...]
+    left_out: tuple[tuple[str, str, str], ...]
+
+    @property
+    def broken(self) -> tuple[tuple[str, str], ...]:
+        """(number, kind) of what moved and must not."""
+        return tuple(
+            (name, kind)
+            for name, row in zip(self.names, self.verdicts, strict=True)
+            for kind, verdict in zip(self.kinds, row, strict=True)
+            if verdict == "BROKEN"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

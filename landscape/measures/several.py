@@ -59,5 +59,5 @@ def measure(
         conditions={**problem.conditions(), "accuracy": accuracy},
         names=tuple(row.name for row in rows), groups=tuple(groups),
         values=np.array([row.value for row in rows]), errors=np.array([row.error for row in rows]),
-        certificates=tuple(dict(row.certificate) for row in rows),
+        certificates=tuple(dict(row.certificate) for row in rows), invariant=tuple(row.invariant for row in rows),
     )  # fmt: skip
