@@ -181,6 +181,10 @@ class Problem:
         terms = Terms(at_batch, (at_batch,))
         return Product(terms, parts, w, self.size, engine, self.batch_norm == "running", many, self._compiler)
 
+    def summed_loss(self, w: Vector, batch: Batch) -> Tensor:
+        """The loss summed over one batch of `passes`: a pure function of tensors, for `torch.func`."""
+        return self._total(w, batch)
+
     def _total(self, w: Vector, batch: Batch) -> Tensor:
         with twice_differentiable(self.model):
             return self.loss(self._outputs(self.named(w), batch[0]), batch[1])
@@ -289,6 +293,12 @@ class Problem:
         twin = copy.copy(self)
         rows = sum(rows_of(batch[1]) for batch in batches)
         twin._set(batches=list(batches), size=sum(map(self._terms, batches)), rows=rows)
+        return twin
+
+    def with_loss(self, loss: Callable[[Any, Any], Tensor]) -> "Problem":
+        """The problem with another loss, which sums over its batch and counts its terms as this one does."""
+        twin = copy.copy(self)
+        twin._set(loss=loss, _compiler=Compiler())
         return twin
 
     def outputs_and_losses(self, w: Vector) -> Iterator[tuple[Tensor, Tensor]]:
