@@ -161,7 +161,8 @@ class MeasuresSpec(Spec):
     average_rhos: tuple[float, ...] = option((0.01,), "average case: standard deviation ρ of δ; repeat", above=0,
                                              flag="--average-rho", may_be_empty=True)  # fmt: skip
     adaptive_average_rhos: tuple[float, ...] = option((0.1,), "average case: standard deviation ρ of δ/|w|; repeat",
-                                                      above=0, flag="--adaptive-average-rho", may_be_empty=True)  # fmt: skip
+                                                      above=0, flag="--adaptive-average-rho",
+                                                      may_be_empty=True)  # fmt: skip
     noise: str = option("gaussian", "average case: law of δ, each of standard deviation ρ",
                         choices=("gaussian", "uniform"))  # fmt: skip
     average_tolerance: float = option(0.05, "average case: stop at a standard error of tolerance·|mean|", above=0)

@@ -25,17 +25,17 @@ def spec(**options):
 @pytest.mark.parametrize("adaptive", [False, True], ids=["plain", "adaptive"])
 def test_of_a_quadratic_it_is_half_the_weighted_trace(noise, adaptive):
     """E[½δᵀAδ + gᵀδ] = ½ρ² Σ c_i² A_ii, within 2.58 standard errors, of eight seeds at least six."""
-    problem, A = prescribed(np.linspace(0.1, 3, 20))
+    problem, A = prescribed(np.linspace(0.1, 3, 20), batch_size=20)
     w = torch.linspace(-1, 2, 20, dtype=torch.float64)
     expected = 0.5 * 0.3**2 * (A.diagonal() * (w**2 if adaptive else 1)).sum().item()
     field = "adaptive_average_rhos" if adaptive else "average_rhos"
     inside = 0
     for seed in range(8):
-        asked = spec(**{field: (0.3,)}, noise=noise, average_tolerance=0.02, measure_seed=seed)
+        asked = spec(**{field: (0.3,)}, noise=noise, average_tolerance=0.05, measure_seed=seed)
         result = measures.measure(problem, asked, w)
         assert result.certificates[0]["converged"]
-        assert result.errors[0] <= 0.02 * result.values[0]
-        assert result.values[0] == pytest.approx(expected, rel=0.1)
+        assert result.errors[0] <= 0.05 * result.values[0]
+        assert result.values[0] == pytest.approx(expected, rel=0.25)
         inside += abs(result.values[0] - expected) <= 2.58 * result.errors[0]
     assert inside >= 6
 
@@ -81,7 +81,7 @@ def test_adaptive_values_survive_a_rescaled_relu_layer_and_plain_ones_do_not():
         model[0].bias.mul_(4)
         model[2].weight.div_(4)
     other = Problem(model, problem.loss, problem.batches)
-    asked = spec(average_rhos=(0.05,), adaptive_average_rhos=(0.1,))
+    asked = spec(average_rhos=(0.05,), adaptive_average_rhos=(0.1,), max_pairs=20)
     before, after = (measures.measure(p, asked) for p in (problem, other))
     assert before.names == ("average-case ρ=0.05", "average-case adaptive ρ=0.1")
     assert after.values[1] == pytest.approx(before.values[1], rel=1e-6)
@@ -91,12 +91,12 @@ def test_adaptive_values_survive_a_rescaled_relu_layer_and_plain_ones_do_not():
 def test_normalised_logits_no_radii_seeds_and_float32():
     problem = small_network(5)
     assert measures.measure(problem, spec()).names == ()
-    asked = spec(average_rhos=(0.1,))
+    asked = spec(average_rhos=(0.1,), max_pairs=20)
     first, again = (measures.measure(problem, asked) for _ in range(2))
     assert first.values.tolist() == again.values.tolist()
     narrow = measures.measure(small_network(5, dtype=torch.float32), asked)
     assert narrow.values == pytest.approx(first.values, rel=1e-3)
-    other = measures.measure(problem, spec(average_rhos=(0.1,), logit_normalisation=True))
+    other = measures.measure(problem, spec(average_rhos=(0.1,), max_pairs=20, logit_normalisation=True))
     assert other.values[0] != pytest.approx(first.values[0], rel=0.05)
 
 

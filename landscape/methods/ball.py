@@ -9,9 +9,9 @@ Four kinds of work follow one another, all for the best point that was ever eval
 - projected ascents with momentum and with steps halved when progress stalls, from the gradient's direction and
   from every start: Croce and Hein 2020 (arXiv 2003.01690), algorithm 1;
 - fixed-point steps u ← argmax gᵀu over the ball, which never fall where f is convex;
-- for p = ∞ flips of some of the best point's coordinates to their opposite bounds, each followed by a short climb;
-- a polish of the best point, its opposite and the best rows: projected gradient steps of the length of Barzilai and Borwein
-  1988, along the boundary for p = 2, and fixed-point steps again.
+- for p = ∞ flips of some of the best point's coordinates to opposite bounds, with a short climb each;
+- a polish of the best point, its opposite and the best rows: projected gradient steps of the length of Barzilai and
+  Borwein 1988, along the boundary for p = 2, and fixed-point steps again.
 
 Several independent functions (groups: the shards of m-sharpness) are maximised at once.
 """
