@@ -30,7 +30,7 @@ def spec(**options):
 
 
 def all_four(radius=0.1, **options):
-    return spec(**{field: (radius,) for field, _, _ in GEOMETRIES.values()}, **options)
+    return spec(**{"steps": 8, "starts": 1, **{field: (radius,) for field, _, _ in GEOMETRIES.values()}, **options})
 
 
 def numbers(problem, spec, weights=None):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.func import grad_and_value, vmap
+from torch.func import vmap
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -61,12 +61,14 @@ class Group:
     ) -> tuple[Float[Tensor, "rows shards"], Float[Tensor, "rows shards n"]]:
         assert self.stacked is not None
         shard = self.shards[0]
-        both = vmap(vmap(grad_and_value(shard.summed_loss), (0, None)), (1, 0), (1, 1))
+        losses = vmap(vmap(shard.summed_loss, (0, None)), (1, 0), 1)
         gradients, values = torch.zeros_like(weights), weights.new_zeros(weights.shape[:2], dtype=torch.float64)
         for batch in self.stacked:
-            gradient, value = both(weights, batch)
-            gradients += gradient
-            values += value
+            with torch.enable_grad():
+                leaf = weights.detach().requires_grad_(True)
+                value = losses(leaf, batch)
+            gradients += torch.autograd.grad(value.sum(), leaf, materialize_grads=True)[0]  # each row is of its own
+            values += value.detach()
         return values / shard.size, gradients.div_(shard.size)
 
 
