@@ -21,14 +21,16 @@ def option(
     below: float | int | None = None,
     flag: str | None = None,
     hidden: bool = False,
+    may_be_empty: bool = False,
 ) -> Any:
     """A dataclass field with its help and legal range: `minimum`/`maximum` are allowed, `above`/`below` not.
 
-    `flag` renames the command-line option; `hidden` fields have none.
+    `flag` renames the command-line option; `hidden` fields have none. A list may be empty
+    where its default is or `may_be_empty` says so.
     """
     metadata = dict(
         help=help, choices=tuple(choices), minimum=minimum, maximum=maximum, above=above, below=below,
-        flag=flag, hidden=hidden, may_be_empty=default == (),
+        flag=flag, hidden=hidden, may_be_empty=may_be_empty or default == (),
     )  # fmt: skip
     return field(default=default, metadata=metadata)
 

@@ -295,6 +295,12 @@ class Problem:
         twin._set(batches=list(batches), size=sum(map(self._terms, batches)), rows=rows)
         return twin
 
+    def with_loss(self, loss: Callable[[Any, Any], Tensor]) -> "Problem":
+        """The problem with another loss, which sums over its batch and counts its terms as this one does."""
+        twin = copy.copy(self)
+        twin._set(loss=loss, _compiler=Compiler())
+        return twin
+
     def outputs_and_losses(self, w: Vector) -> Iterator[tuple[Tensor, Tensor]]:
         """For each part of the data the outputs, a leaf to differentiate by, and the loss summed over the part."""
         for inputs, targets in self.parts(w):

@@ -148,27 +148,32 @@ class MeasuresSpec(Spec):
     measures: tuple[str, ...] = option(("keskar",), "measure of sharpness or companion; repeat", choices=MEASURES,
                                        flag="--measure")  # fmt: skip
     l2_rhos: tuple[float, ...] = option((0.1,), "worst case: radius ρ of a ball ‖δ‖₂ ≤ ρ; repeat", above=0,
-                                        flag="--l2-rho")  # fmt: skip
+                                        flag="--l2-rho", may_be_empty=True)  # fmt: skip
     linf_rhos: tuple[float, ...] = option((1e-3,), "worst case: radius ρ of a box ‖δ‖∞ ≤ ρ; repeat", above=0,
-                                          flag="--linf-rho")  # fmt: skip
+                                          flag="--linf-rho", may_be_empty=True)  # fmt: skip
     adaptive_l2_rhos: tuple[float, ...] = option((0.5,), "worst case: radius ρ of ‖δ/|w|‖₂ ≤ ρ; repeat", above=0,
-                                                 flag="--adaptive-l2-rho")  # fmt: skip
+                                                 flag="--adaptive-l2-rho", may_be_empty=True)  # fmt: skip
     adaptive_linf_rhos: tuple[float, ...] = option((0.01,), "worst case: radius ρ of ‖δ/|w|‖∞ ≤ ρ; repeat", above=0,
-                                                   flag="--adaptive-linf-rho")  # fmt: skip
+                                                   flag="--adaptive-linf-rho", may_be_empty=True)  # fmt: skip
     shard: int | None = option(None, "worst case: m, the examples that share a maximum (m-sharpness); default all",
                                minimum=1)  # fmt: skip
     steps: int = option(20, "worst case: steps of each projected ascent", minimum=1)
     starts: int = option(2, "worst case: random starts, besides the gradient's direction; the best counts", minimum=0)
     average_rhos: tuple[float, ...] = option((0.01,), "average case: standard deviation ρ of δ; repeat", above=0,
-                                             flag="--average-rho")  # fmt: skip
+                                             flag="--average-rho", may_be_empty=True)  # fmt: skip
     adaptive_average_rhos: tuple[float, ...] = option((0.1,), "average case: standard deviation ρ of δ/|w|; repeat",
-                                                      above=0, flag="--adaptive-average-rho")  # fmt: skip
+                                                      above=0, flag="--adaptive-average-rho",
+                                                      may_be_empty=True)  # fmt: skip
     noise: str = option("gaussian", "average case: law of δ, each of standard deviation ρ",
                         choices=("gaussian", "uniform"))  # fmt: skip
     average_tolerance: float = option(0.05, "average case: stop at a standard error of tolerance·|mean|", above=0)
     max_pairs: int = option(500, "average case and PAC-Bayes: most antithetic pairs of δ", minimum=2)
-    sam_rhos: tuple[float, ...] = option((0.05,), "first order: SAM's radius ρ; repeat", above=0, flag="--sam-rho")
-    asam_rhos: tuple[float, ...] = option((0.5,), "first order: ASAM's radius ρ; repeat", above=0, flag="--asam-rho")
+    sam_rhos: tuple[float, ...] = option(
+        (0.05,), "first order: SAM's radius ρ; repeat", above=0, flag="--sam-rho", may_be_empty=True
+    )
+    asam_rhos: tuple[float, ...] = option(
+        (0.5,), "first order: ASAM's radius ρ; repeat", above=0, flag="--asam-rho", may_be_empty=True
+    )
     drop: float = option(0.1, "PAC-Bayes: drop of the accuracy that defines σ", above=0, below=1)
     sigma_tolerance: float = option(0.02, "PAC-Bayes: relative width of the interval for σ", above=0, below=1)
     layer: str | None = option(None, "relative flatness: weight of a linear layer; default the last one's")

@@ -7,7 +7,7 @@ import numpy as np
 
 from landscape.aliases import Vector
 from landscape.errors import InputError
-from landscape.measures import keskar
+from landscape.measures import average_case, first_order, keskar, worst_case
 from landscape.measures.row import Row, Subject
 from landscape.precision import full_precision
 from landscape.problem import Problem
@@ -18,6 +18,9 @@ Progress = Callable[[int, int | None, str], object]
 
 FILES: dict[str, Callable[[Subject], list[Row]]] = {
     "keskar": keskar.rows,
+    "worst-case": worst_case.rows,
+    "average-case": average_case.rows,
+    "first-order": first_order.rows,
 }
 
 
