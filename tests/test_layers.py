@@ -60,6 +60,8 @@ ALLOWED: dict[str, set[str]] = {
         "sharpness",
         "hessian",
         "trace",
+        "curvature",
+        "likelihoods",
         "precision",
         "problem",
         "products",

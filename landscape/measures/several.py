@@ -7,7 +7,17 @@ import numpy as np
 
 from landscape.aliases import Vector
 from landscape.errors import InputError
-from landscape.measures import keskar
+from landscape.measures import (
+    curvature,
+    fisher_rao,
+    keskar,
+    margin,
+    norms,
+    pac_bayes,
+    path_norm,
+    relative_flatness,
+    spectral,
+)
 from landscape.measures.row import Row, Subject
 from landscape.precision import full_precision
 from landscape.problem import Problem
@@ -18,6 +28,16 @@ Progress = Callable[[int, int | None, str], object]
 
 FILES: dict[str, Callable[[Subject], list[Row]]] = {
     "keskar": keskar.rows,
+    "pac-bayes": pac_bayes.rows,
+    "relative-flatness": relative_flatness.rows,
+    "eigenvalues": curvature.eigenvalue_rows,
+    "trace": curvature.trace_rows,
+    "norm": norms.norm_rows,
+    "distance": norms.distance_rows,
+    "spectral-norms": spectral.rows,
+    "path-norm": path_norm.rows,
+    "fisher-rao": fisher_rao.rows,
+    "margin": margin.rows,
 }
 
 
