@@ -36,7 +36,8 @@ def of_layer(name: str, layer: str) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(
     ("name", "layer", "last"),
     [("mlp", "4.weight", True), ("mlp", "0.weight", False), ("mlp", "2.weight", False),
-     ("cnn_with_batch_norm", "8.weight", True), ("transformer", "head.weight", True), ("transformer", "qkv.weight", False)],
+     ("cnn_with_batch_norm", "8.weight", True), ("transformer", "head.weight", True),
+     ("transformer", "qkv.weight", False)],
 )  # fmt: skip
 def test_relative_flatness_is_that_of_the_dense_hessian(name, layer, last):
     row = measured("relative-flatness", network(name).problem(), layer=None if last else layer.removesuffix(".weight"))[

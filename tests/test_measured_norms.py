@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from char_gpt import CharGPT
+from char_gpt import GPT
 from problems import TransformerBlock, network
 from subjects import (
     measured,
@@ -233,7 +233,7 @@ def test_path_norm_says_what_else_it_needs():
         measured("path-norm", own)
     tokens = torch.arange(12).view(2, 6) % 5
     with pytest.raises(InputError, match="inputs that are real numbers"):
-        measured("path-norm", Problem(CharGPT(5, 6, 1, 2, 8), loss_by_name("causal_lm"), [(tokens, tokens)]))
+        measured("path-norm", Problem(GPT(5, 6, 8, 1, 2), loss_by_name("causal_lm"), [(tokens, tokens)]))
 
 
 # -- Fisher-Rao ---------------------------------------------------------------------------------------
@@ -309,7 +309,7 @@ def test_margins_of_binary_labels_and_of_tokens():
     assert measured("margin", problem)[1].value == -0.5
     assert measured("margin", problem)[2].value == pytest.approx((2 + 1 - 0.5 + 3) / 4)
     tokens = torch.arange(12).view(2, 6) % 5
-    gpt = Problem(CharGPT(5, 6, 1, 2, 8), loss_by_name("causal_lm"), [(tokens, tokens)])
+    gpt = Problem(GPT(5, 6, 8, 1, 2), loss_by_name("causal_lm"), [(tokens, tokens)])
     (logits, _), *_ = gpt.outputs_and_targets(gpt.weights)
     ahead = [
         float(logits[b, t, tokens[b, t + 1]] - max(v for c, v in enumerate(logits[b, t]) if c != tokens[b, t + 1]))

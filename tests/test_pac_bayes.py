@@ -47,7 +47,7 @@ def exact(problem: Problem, variances) -> float:
 def test_sigma_is_the_standard_deviation_of_the_noise_that_costs_the_drop(size):
     problem = classifier(size=size)
     w = problem.weights.numpy()
-    plain, magnitude = measured("pac-bayes", problem, max_pairs=500, sigma_tolerance=0.15)
+    plain, magnitude = measured("pac-bayes", problem, max_pairs=300, sigma_tolerance=0.2)
     for row, expected in [
         (plain, exact(problem, lambda s: s**2 * np.ones(30))),
         (magnitude, exact(problem, lambda s: s**2 * w**2 + EPSILON**2)),
@@ -55,7 +55,7 @@ def test_sigma_is_the_standard_deviation_of_the_noise_that_costs_the_drop(size):
         low, high = row.certificate["interval"]
         assert low < expected < high
         assert row.certificate["converged"]
-        assert row.value == pytest.approx(expected**-2, rel=0.15)
+        assert row.value == pytest.approx(expected**-2, rel=0.2)
         assert abs(row.value - expected**-2) < 3.5 * row.error
         assert not low < math.sqrt(expected) < high  # noise of standard deviation σ² would give √σ
         assert row.certificate["evaluations"] == 2 * row.certificate["pairs"]
@@ -70,7 +70,7 @@ def test_the_interval_widens_where_the_pairs_do_not_decide():
 
 
 def test_batch_norm_is_folded_first_so_that_rescaled_weights_give_the_same():
-    options = {"max_pairs": 30, "sigma_tolerance": 0.3}
+    options = {"max_pairs": 15, "sigma_tolerance": 0.5}
     rows = measured("pac-bayes", trained("foldable"), **options)
     again = measured("pac-bayes", trained("foldable", change=rescaled_before_norm), **options)
     assert rows[0].certificate["folded"] == ["1", "4", "8"]
@@ -81,7 +81,7 @@ def test_batch_norm_is_folded_first_so_that_rescaled_weights_give_the_same():
     moved = measured("pac-bayes", trained("mlp", change=lambda model: rescaled_layer(model, 1e4)), **options)
     for row, other in zip(rows, moved, strict=True):  # in the second row by ε alone
         assert other.value != pytest.approx(row.value, rel=0.1)
-    left = measured("pac-bayes", trained("cnn"), **options)[0]
+    left = measured("pac-bayes", trained("cnn"), max_pairs=10, sigma_tolerance=0.8)[0]
     assert (left.certificate["not_folded"], left.invariant) == (["5"], ())
 
 

@@ -68,7 +68,7 @@ def _row(name: str, subject: Subject, found: Folded, start: float, epsilon: floa
     if math.isinf(at.upper):
         raise illegal(
             "drop", spec.drop, f"a drop that noise can cause; even at σ = {at.lower:.3g} the accuracy {accuracy:.4g} "
-            "does not fall as much", "Take a smaller one.",
+            "does not surely fall as much", "Take a smaller one, or more of max_pairs.",
         )  # fmt: skip
     sigma = at.middle
     value = sigma**-2 if sigma > 0 else math.inf

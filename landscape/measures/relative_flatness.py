@@ -46,7 +46,7 @@ def rows(subject: Subject) -> list[Row]:
     """κ of `spec.layer`."""
     name = _layer(subject)
     problem = subject.problem.restricted([name], subject.w)
-    W = problem.weights.view(problem.model.get_parameter(name).shape)
+    W = problem.named(problem.weights)[name]
     operator = _Weighted(problem.hessian(problem.weights, many=True), _factor(W), W)
     value, error, certificate = (_exact if operator.size <= EXACT else _estimated)(operator, subject)
     return [Row(f"relative flatness {name}", value, error, {"layer": name, **certificate}, RESCALINGS)]

@@ -14,6 +14,7 @@ left_out (names of other parameters with two or more axes). The product may over
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +41,7 @@ def rows(subject: Subject) -> list[Row]:
     norms, residuals, converged = {}, {}, []
     model = subject.problem.model_at(subject.w)
     for name, shapes in _layers(subject, model).items():
-        layer = model.get_submodule(name)
+        layer: Any = model.get_submodule(name)
         subject.watch(name)
         if isinstance(layer, nn.Linear):
             norms[name], residuals[name] = float(torch.linalg.matrix_norm(layer.weight.detach().double(), 2)), 0.0
@@ -74,8 +75,8 @@ def _layers(subject: Subject, model: nn.Module) -> dict[str, set[tuple[int, ...]
     return found
 
 
-def _one_example(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
-    axes = layer.get_parameter("weight").dim() - 1
+def _one_example(layer: Convolution, shape: tuple[int, ...]) -> tuple[int, ...]:
+    axes = layer.weight.dim() - 1
     return (1, *shape[-axes:])
 
 
@@ -84,18 +85,15 @@ def _left_out(model: nn.Module, norms: dict[str, float]) -> list[str]:
     return [name for name, p in model.named_parameters() if p.dim() > 1 and id(p) not in weights]
 
 
-def _convolution(layer: nn.Module, shape: tuple[int, ...], subject: Subject) -> tuple[float, float, bool]:
+def _convolution(layer: Convolution, shape: tuple[int, ...], subject: Subject) -> tuple[float, float, bool]:
     """‖A‖₂ of the convolution on inputs of `shape`, the residual of AᵀA relative to ‖A‖₂², and whether converged."""
-    weight = layer.get_parameter("weight").detach()
-    single = layer.float() if weight.dtype != torch.float64 else layer
-    parameters = {"weight": single.get_parameter("weight").detach()}
-    if layer.bias is not None:
-        parameters["bias"] = torch.zeros_like(layer.get_parameter("bias"))
+    weight = layer.weight.detach()
+    parameters = {"weight": weight} if layer.bias is None else {"weight": weight, "bias": torch.zeros_like(layer.bias)}
 
     def apply(x: Tensor) -> Tensor:
-        return functional_call(single, parameters, (x,))
+        return functional_call(layer, parameters, (x,))
 
-    zeros = parameters["weight"].new_zeros(shape)
+    zeros = weight.new_zeros(shape)
     adjoint = vjp(apply, zeros)[1]
 
     def normal(v: Vector) -> Vector:
