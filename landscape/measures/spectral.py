@@ -8,9 +8,10 @@ Sources: Bartlett, Foster & Telgarsky 2017 (arXiv 1706.08498); Sedghi, Gupta & L
 convolutions.
 
 A linear layer's norm is by singular values. A convolution's ‖A‖₂² is the largest eigenvalue of AᵀA, by Lanczos on the
-convolution and its adjoint; a residual r = ‖AᵀAx − σ²x‖ of that bounds the error of σ by r/(2σ) to first order, and
-these add up to the row's error. certificate: norms (by layer), largest_residual (r/σ²), tolerance, converged,
-left_out (names of other parameters with two or more axes). The product may overflow; its log10 does not.
+convolution and its adjoint, in float64; a residual r = ‖AᵀAx − σ²x‖ of that bounds the error of σ by r/(2σ) to first
+order, and these add up to the row's error. The product may overflow; its log10 does not.
+certificate: norms (by layer), largest_residual (r/σ²), tolerance, converged, left_out (names of other parameters with
+two or more axes).
 """
 
 import math
@@ -31,7 +32,7 @@ from landscape.methods.restart import extreme_eigenpairs
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
 TOLERANCE = 1e-8
-"""Of the residual relative to ‖A‖₂², or down to rounding."""
+"""Of the residual relative to ‖A‖₂²."""
 
 _PRODUCTS = 2000
 
@@ -87,8 +88,10 @@ def _left_out(model: nn.Module, norms: dict[str, float]) -> list[str]:
 
 def _convolution(layer: Convolution, shape: tuple[int, ...], subject: Subject) -> tuple[float, float, bool]:
     """‖A‖₂ of the convolution on inputs of `shape`, the residual of AᵀA relative to ‖A‖₂², and whether converged."""
-    weight = layer.weight.detach()
-    parameters = {"weight": weight} if layer.bias is None else {"weight": weight, "bias": torch.zeros_like(layer.bias)}
+    weight = layer.weight.detach().double()
+    parameters = (
+        {"weight": weight} if layer.bias is None else {"weight": weight, "bias": weight.new_zeros(len(layer.bias))}
+    )
 
     def apply(x: Tensor) -> Tensor:
         return functional_call(layer, parameters, (x,))

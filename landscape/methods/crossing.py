@@ -22,8 +22,14 @@ _GROWTH = 4
 
 _STEP = 4.0
 _FARTHEST = 2.0**40
-_FINE = 4
-"""The ends of what is undecided are found to this fraction of the interval."""
+_BEYOND = 1.2
+"""Standard errors, relative to those that decide, by which an end of the interval should be away from the target."""
+
+_STEPS = 4
+"""What is undecided grows by no less than this part of the way to the end: few tests of `most` samples are needed."""
+
+_NEAR = 1.5
+"""An end is looked for anew while it is so many times farther away than it need be."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +67,10 @@ def crossing(
     search = _Search(sample, target, most)
     search.bracket(start)
     while search.lower > 0 and search.upper < math.inf and search.ratio > 1 + tolerance:
-        low, high = search.widest_gap()
-        if search.undecided and math.log(high / low) <= math.log(search.ratio) / _FINE:
-            break  # little would be won at the ends: most of the interval is undecided
-        search.test(math.sqrt(low) * math.sqrt(high))
+        x = search.next()
+        if x is None:
+            break
+        search.test(x)
     taken = sum(map(len, search.taken.values()))
     return Crossing(search.lower, search.upper, search.ratio <= 1 + tolerance, taken)
 
@@ -95,11 +101,31 @@ class _Search:
             x *= _STEP
             self.test(x)
 
-    def widest_gap(self) -> tuple[float, float]:
-        """The part of the interval, next to what is undecided, with the largest ratio of its ends."""
-        low, high = self.undecided or (self.upper, self.upper)
-        gaps = [(self.lower, low), (high, self.upper)]
-        return max(gaps, key=lambda gap: gap[1] / gap[0])
+    def next(self) -> float | None:
+        """Where to test next: the middle, or where a test just outside of what is undecided may decide.
+
+        None when both ends are as near to what is undecided as tests of `most` samples reach.
+        """
+        if self.undecided is None:
+            return math.sqrt(self.lower) * math.sqrt(self.upper)
+        for inner, end in zip(self.undecided, (self.lower, self.upper), strict=True):
+            gap = math.log(end / inner)
+            reach = max(self._reach(inner, end), abs(gap) / _STEPS)
+            if abs(gap) > _NEAR * reach:
+                return inner * math.exp(math.copysign(reach, gap))
+        return None
+
+    def _reach(self, inner: float, end: float) -> float:
+        """|log x − log inner| for the x towards `end` that most likely decides, by the slope between the two.
+
+        The slope is that of the samples that both have, so that noise which is the same at both does not count.
+        """
+        values, others = np.array(self.taken[inner]), np.array(self.taken[end])
+        shared, side = min(len(values), len(others)), math.copysign(1.0, end - inner)
+        rise = side * float(np.mean(others[:shared] - values[:shared]))
+        needed = _BEYOND * _bar(len(values)) * float(np.std(values, ddof=1)) / len(values) ** 0.5
+        needed -= side * (float(np.mean(values)) - self.target)
+        return max(needed, 0.0) / rise * abs(math.log(end / inner)) if rise > 0 else math.inf
 
     def test(self, x: float) -> None:
         sign = self._sign(x)
