@@ -248,14 +248,20 @@ class Problem:
         pieces = self.named(at)
         names = chosen_names(self.model, self._shapes, patterns)
         twin = copy.copy(self)
-        model = copy.deepcopy(self.model)
+        model = self.model_at(at).requires_grad_(False)
+        weights = torch.cat([pieces[name].reshape(-1) for name in names])
+        twin._set(model=model, weights=weights, _shapes={name: self._shapes[name] for name in names})
+        return twin
+
+    def model_at(self, w: Vector) -> nn.Module:
+        """A copy of the model at w, in the mode it is evaluated in; its trainable parameters are this problem's."""
+        model, pieces = copy.deepcopy(self.model), self.named(w)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if name in pieces:
                     parameter.copy_(pieces[name])
-        weights = torch.cat([pieces[name].reshape(-1) for name in names])
-        twin._set(model=model, weights=weights, _shapes={name: self._shapes[name] for name in names})
-        return twin
+                    parameter.requires_grad_(True)
+        return model
 
     def with_state(self, state: Mapping[str, Tensor]) -> "Problem":
         """The same problem at another checkpoint of its network; state: that model's whole `state_dict()`.
@@ -300,6 +306,12 @@ class Problem:
         twin = copy.copy(self)
         twin._set(loss=loss, _compiler=Compiler())
         return twin
+
+    def outputs_and_targets(self, w: Vector) -> Iterator[tuple[Any, Any]]:
+        """For each part of the data what the model gives the loss at w, and the targets."""
+        for inputs, targets in self.parts(w):
+            with torch.no_grad(), twice_differentiable(self.model):
+                yield self._outputs(self.named(w), inputs), targets
 
     def outputs_and_losses(self, w: Vector) -> Iterator[tuple[Tensor, Tensor]]:
         """For each part of the data the outputs, a leaf to differentiate by, and the loss summed over the part."""

@@ -175,7 +175,7 @@ class MeasuresSpec(Spec):
         (0.5,), "first order: ASAM's radius ρ; repeat", above=0, flag="--asam-rho", may_be_empty=True
     )
     drop: float = option(0.1, "PAC-Bayes: drop of the accuracy that defines σ", above=0, below=1)
-    sigma_tolerance: float = option(0.02, "PAC-Bayes: relative width of the interval for σ", above=0, below=1)
+    sigma_tolerance: float = option(0.05, "PAC-Bayes: relative width of the interval for σ", above=0, below=1)
     layer: str | None = option(None, "relative flatness: weight of a linear layer; default the last one's")
     logit_normalisation: bool = option(False, "worst and average case: outputs centred and of unit length")
     measure_seed: int = option(0, "seed of starts, shards and noise", minimum=0)

@@ -63,6 +63,8 @@ ALLOWED: dict[str, set[str]] = {
         "sharpness",
         "hessian",
         "trace",
+        "curvature",
+        "likelihoods",
         "precision",
         "problem",
         "products",

@@ -7,7 +7,20 @@ import numpy as np
 
 from landscape.aliases import Vector
 from landscape.errors import InputError
-from landscape.measures import average_case, first_order, keskar, worst_case
+from landscape.measures import (
+    average_case,
+    curvature,
+    first_order,
+    fisher_rao,
+    keskar,
+    margin,
+    norms,
+    pac_bayes,
+    path_norm,
+    relative_flatness,
+    spectral,
+    worst_case,
+)
 from landscape.measures.row import Row, Subject
 from landscape.precision import full_precision
 from landscape.problem import Problem
@@ -21,6 +34,16 @@ FILES: dict[str, Callable[[Subject], list[Row]]] = {
     "worst-case": worst_case.rows,
     "average-case": average_case.rows,
     "first-order": first_order.rows,
+    "pac-bayes": pac_bayes.rows,
+    "relative-flatness": relative_flatness.rows,
+    "eigenvalues": curvature.eigenvalue_rows,
+    "trace": curvature.trace_rows,
+    "norm": norms.norm_rows,
+    "distance": norms.distance_rows,
+    "spectral-norms": spectral.rows,
+    "path-norm": path_norm.rows,
+    "fisher-rao": fisher_rao.rows,
+    "margin": margin.rows,
 }
 
 
