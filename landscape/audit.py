@@ -47,9 +47,10 @@ def measure(
 ) -> AuditResult:
     """The measures that `spec` names at the problem's weights, and at each transformed network.
 
-    Kinds "relu" and "batch-norm": a number whose measure claims to be invariant (`Row.invariant`) must not move by
-    more than 1 %. Kind "permutation": no number may move, by 1e-5 in float64, or 1e-3 in float32, where maximisers
-    and eigensolvers stop at other digits. Any number may move by three combined errors of its own, √(e² + e'²).
+    Kinds "relu-layer", "relu" and "batch-norm": a number whose measure claims to be invariant (`Row.invariant`) must
+    not move by more than 1 %. Kind "permutation": no number may move, by 1e-5 in float64, or 1e-3 in float32, where
+    maximisers and eigensolvers stop at other digits. Any number may move by three combined errors of its own,
+    √(e² + e'²).
 
     Directions and noise are drawn for each coordinate, and a permutation of the units does not permute them: to
     such a number it is as other seeds are. Where a permutation moves a number by more than its errors, all is
@@ -139,12 +140,17 @@ class _Cells:
 
 def _compared(before: MeasuresResult, after: list[MeasuresResult], kinds: Sequence[str], dtype: torch.dtype) -> _Cells:
     permuted = np.array([kind == "permutation" for kind in kinds])
-    claims = np.array([[kind == "permutation" or kind in row for kind in kinds] for row in before.invariant], bool)
+    claims = np.array([[_claimed(kind, row) for kind in kinds] for row in before.invariant], bool)
     strict = UNMOVED if dtype == torch.float64 else UNMOVED_FLOAT32
     limits = np.where(claims, np.where(permuted, strict, CLAIMED), UNMOVED) * np.abs(before.values)[:, None]
     errors = STANDARD_ERRORS * np.stack([np.hypot(before.errors, one.errors) for one in after], 1)
     differences = np.stack([difference(before.values, one.values) for one in after], 1)
     return _Cells(differences, np.fmax(limits, ROUNDING), np.nan_to_num(errors, posinf=0.0), claims)
+
+
+def _claimed(kind: str, invariant: Sequence[str]) -> bool:
+    """Whether a number has to stay: under any permutation, and under what its measure says."""
+    return kind == "permutation" or kind in invariant or (kind == "relu-layer" and "relu" in invariant)
 
 
 def difference(before: np.ndarray, after: np.ndarray) -> np.ndarray:

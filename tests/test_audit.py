@@ -91,19 +91,24 @@ def verdicts(result: AuditResult) -> dict[str, dict[str, str]]:
             for name, row in zip(result.names, result.verdicts, strict=True)}  # fmt: skip
 
 
+def both(verdict: str, **others: str) -> dict[str, str]:
+    """The same verdict for one factor a layer and one factor a unit."""
+    return {"relu-layer": verdict, "relu": verdict, **{k.replace("_", "-"): v for k, v in others.items()}}
+
+
 def test_what_moves_and_what_does_not(register):
     result = audit.measure(problem_of("mlp"), register(norm, path_norm, largest_eigenvalue))
     assert verdicts(result) == {
-        "‖w‖": {"relu": "moves", "permutation": "invariant"},
-        "path norm": {"relu": "invariant", "permutation": "invariant"},
-        "λ1": {"relu": "moves", "permutation": "invariant"},
+        "‖w‖": both("moves", permutation="invariant"),
+        "path norm": both("invariant", permutation="invariant"),
+        "λ1": both("moves", permutation="invariant"),
     }
     assert result.broken == ()
     assert result.measures == ("norm", "path-norm", "eigenvalues")
-    np.testing.assert_array_equal(result.claims, [[False, True], [True, True], [False, True]])
+    np.testing.assert_array_equal(result.claims, [[False, False, True], [True, True, True], [False, False, True]])
     np.testing.assert_allclose(result.changes, np.abs(result.values_after / result.values[:, None] - 1), atol=1e-15)
-    assert (result.changes[:, 1] < 1e-9).all()
-    assert (result.changes[[0, 2], 0] > 0.1).all()
+    assert (result.changes[:, 2] < 1e-9).all()
+    assert (result.changes[[0, 2], :2] > 0.1).all()
     assert (result.output_changes <= 1e-10).all()
     assert result.groups == tuple((k, g, n) for k in result.kinds for g, n in (("0.weight", 5), ("2.weight", 4)))
 
@@ -129,16 +134,18 @@ def test_dinhs_factor_moves_the_largest_eigenvalue_as_it_must(register):
 
 def test_batch_norm_rescaling(register):
     result = audit.measure(problem_of("norm_cnn"), register(norm, folded_norm))
-    assert result.kinds == ("relu", "batch-norm", "permutation")
+    assert result.kinds == ("relu-layer", "relu", "batch-norm", "permutation")
     assert verdicts(result)["folded norm"]["batch-norm"] == "invariant"
-    assert verdicts(result)["‖w‖"] == {"relu": "moves", "batch-norm": "moves", "permutation": "invariant"}
+    assert verdicts(result)["‖w‖"] == both("moves", batch_norm="moves", permutation="invariant")
 
 
 def test_false_claims_are_broken(register):
     result = audit.measure(problem_of("norm_cnn"), register(liar, first_weight))
-    assert set(result.broken) == {("‖w‖ as invariant", k) for k in ("relu", "batch-norm")} | {("w[0]", "permutation")}
+    assert set(result.broken) == {("‖w‖ as invariant", k) for k in ("relu-layer", "relu", "batch-norm")} | {
+        ("w[0]", "permutation")
+    }
     assert verdicts(result)["‖w‖ as invariant"]["permutation"] == "invariant"
-    assert "3 BROKEN" in shown(result)
+    assert "4 BROKEN" in shown(result)
 
 
 def test_claims_hold_to_a_percent_and_permutations_to_rounding(register):
@@ -153,7 +160,7 @@ def test_claims_hold_to_a_percent_and_permutations_to_rounding(register):
         (0.02, "BROKEN", "BROKEN"),
     ):
         result = audit.measure(problem, register(drifting(by)))
-        assert verdicts(result)["drift"] == {"relu": relu, "permutation": permutation}
+        assert verdicts(result)["drift"] == both(relu, permutation=permutation)
     problem = problem_of("mlp", torch.float32)
     result = audit.measure(problem, register(drifting(5e-4)))
     assert verdicts(result)["drift"]["permutation"] == "invariant"
@@ -174,7 +181,7 @@ def test_permutations_take_the_initial_weights_along(register):
     problem = problem_of("mlp")
     initial = seeds.gaussian(seeds.stream(0, "initial"), 1, problem.weights)[0]
     result = audit.measure(problem, register(distance), initial=initial)
-    assert verdicts(result)["distance"] == {"relu": "moves", "permutation": "invariant"}
+    assert verdicts(result)["distance"] == both("moves", permutation="invariant")
 
 
 def test_missing_numbers_and_zeros():
@@ -188,7 +195,7 @@ def test_a_number_that_vanishes_is_broken(register):
     result = audit.measure(
         problem, register(lambda s: [Row("gone", 1.0 if torch.equal(s.w, problem.weights) else float("nan"))])
     )
-    assert verdicts(result)["gone"] == {"relu": "moves", "permutation": "BROKEN"}
+    assert verdicts(result)["gone"] == both("moves", permutation="BROKEN")
 
 
 def test_keskars_measure_moves_under_rescalings_alone():
@@ -203,7 +210,7 @@ def test_keskars_measure_moves_under_rescalings_alone():
 def test_a_network_with_batch_norm_in_float32(register):
     problem = problem_of("cnn", torch.float32)
     result = audit.measure(problem, register(norm, largest_eigenvalue))
-    assert result.kinds == ("relu", "batch-norm", "permutation")
+    assert result.kinds == ("relu-layer", "relu", "batch-norm", "permutation")
     assert result.broken == ()
     assert verdicts(result)["λ1"]["relu"] == verdicts(result)["λ1"]["batch-norm"] == "moves"
 
@@ -272,7 +279,7 @@ def test_the_command(run_folder, tmp_path, monkeypatch, register):
     words = ("sharpness", run_folder, "--audit", "--examples", 200, "--measure", "norm", "--measure", "average-case")
     out = command(*words, "--measure", "distance").stdout
     result = load(tmp_path / f"{next(tmp_path.glob('*-audit.safetensors')).name}")
-    assert result.broken == (("‖w‖ as invariant", "relu"),)
-    assert "1 BROKEN" in out
+    assert result.broken == (("‖w‖ as invariant", "relu-layer"), ("‖w‖ as invariant", "relu"))
+    assert "2 BROKEN" in out
     assert verdicts(result)["distance"]["permutation"] == "invariant"
     assert json.loads(command(*words, "--json").stdout)["kind"] == "audit"

@@ -83,7 +83,7 @@ def test_relative_flatness_is_the_same_for_rescaled_layers_and_for_the_layers_ow
     for layer in ("7.weight", "10.weight"):
         before = flatness(layer, name="foldable")
         assert flatness(layer, rescaled_before_norm, "foldable") == pytest.approx(before, rel=1e-6)
-    assert measured("relative-flatness", trained("mlp"))[0].invariant == ("relu", "batch-norm")
+    assert measured("relative-flatness", trained("mlp"))[0].invariant == ("relu-layer", "batch-norm")
 
 
 def test_relative_flatness_in_float32():

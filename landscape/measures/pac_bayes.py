@@ -3,32 +3,29 @@
 The largest σ with acc(w) − E[acc(w + u)] = `drop` over Gaussian noise u, reported as 1/σ²:
 
     PAC-Bayes                   u_i ~ N(0, σ²)
-    PAC-Bayes magnitude-aware   u_i ~ N(0, σ²w_i² + ε²), ε = 1e-3
+    PAC-Bayes magnitude-aware   u_i ~ N(0, σ²w_i²)
 
 σ is a standard deviation (well-known code draws with σ² in its place). Batch norm is folded into the weights first
 (`landscape.measures.folding`). The accuracy is that over all of the problem's examples; a sample is its mean over an
 antithetic pair ±u, and pair i is the same at every σ. σ is found by `landscape.methods.crossing`.
 
-ε is the paper's, which needs it for weights of zero; it keeps this variant from being the same under rescalings of
-ReLU layers, as σ²w² alone would be. The first variant is not the same under them either.
+Public code adds a small ε² to σ²w_i² (1e-3 squared in one), which moves weights of zero, and keeps the number from
+being the same under rescalings of ReLU layers; without it, as here, it is. The first variant is not.
 Sources: Neyshabur et al. 2017 (arXiv 1706.08947); Jiang et al. 2020 (arXiv 1912.02178), appendix C.
 
 error: one standard error, a sixth of the interval. certificate: sigma, interval (each end decided by three standard
-errors), converged (to `sigma_tolerance`), pairs, evaluations of the accuracy, accuracy, epsilon, folded and
-not_folded (names of batch norms). Noise of ε alone that costs more than the drop gives an infinite value.
+errors), converged (to `sigma_tolerance`), pairs, evaluations of the accuracy, accuracy, folded and
+not_folded (names of batch norms).
 """
 
 import math
 
 from landscape import seeds
-from landscape.aliases import Vector
 from landscape.errors import InputError, illegal
 from landscape.measures.folding import Folded, folded
-from landscape.measures.row import Row, Subject
+from landscape.measures.row import RESCALINGS, Row, Subject
 from landscape.methods.crossing import crossing
 from landscape.methods.inner import norm
-
-EPSILON = 1e-3
 
 _START = 0.1
 """The first σ, relative to the weights' size."""
@@ -49,19 +46,19 @@ def rows(subject: Subject) -> list[Row]:
     weights = found.problem.weights
     size = float(norm(weights)) / len(weights) ** 0.5
     return [
-        _row("PAC-Bayes 1/σ²", subject, found, _START * (size or 1.0), None),
-        _row("PAC-Bayes magnitude-aware 1/σ²", subject, found, _START, EPSILON),
+        _row("PAC-Bayes 1/σ²", subject, found, _START * (size or 1.0), False),
+        _row("PAC-Bayes magnitude-aware 1/σ²", subject, found, _START, True),
     ]
 
 
-def _row(name: str, subject: Subject, found: Folded, start: float, epsilon: float | None) -> Row:
+def _row(name: str, subject: Subject, found: Folded, start: float, aware: bool) -> Row:
     problem, spec = found.problem, subject.spec
     w, accuracy = problem.weights, problem.evaluate(problem.weights).accuracy
 
     def sample(sigma: float, number: int) -> float:
         subject.watch(f"σ = {sigma:.3g}, pair {number + 1}")
         noise = seeds.gaussian(seeds.stream(spec.measure_seed, "pac-bayes", number), 1, w)[0]
-        noise = noise.mul_(_deviations(w, sigma, epsilon))
+        noise.mul_(w * sigma if aware else sigma)
         return accuracy - (problem.evaluate(w + noise).accuracy + problem.evaluate(w - noise).accuracy) / 2
 
     at = crossing(sample, spec.drop, start, spec.sigma_tolerance, spec.max_pairs)
@@ -74,13 +71,8 @@ def _row(name: str, subject: Subject, found: Folded, start: float, epsilon: floa
     value = sigma**-2 if sigma > 0 else math.inf
     certificate = {
         "sigma": sigma, "interval": [at.lower, at.upper], "converged": at.converged, "pairs": at.samples,
-        "evaluations": 2 * at.samples, "accuracy": accuracy, "drop": spec.drop, "epsilon": epsilon or 0.0,
+        "evaluations": 2 * at.samples, "accuracy": accuracy, "drop": spec.drop,
         "folded": list(found.merged), "not_folded": list(found.left),
     }  # fmt: skip
     error = 2 * value * at.relative_error if at.lower > 0 else math.nan
-    return Row(name, value, error, certificate, () if found.left else ("batch-norm",))
-
-
-def _deviations(w: Vector, sigma: float, epsilon: float | None) -> Vector | float:
-    """The standard deviation of each coordinate's noise."""
-    return sigma if epsilon is None else (w * sigma).square().add_(epsilon**2).sqrt_()
+    return Row(name, value, error, certificate, RESCALINGS if aware else () if found.left else ("batch-norm",))

@@ -28,7 +28,7 @@ from landscape import seeds
 from landscape.aliases import Vector
 from landscape.errors import InputError, illegal
 from landscape.measures.execution import calls
-from landscape.measures.row import RESCALINGS, Row, Subject
+from landscape.measures.row import Row, Subject
 from landscape.methods.deflation import deflate
 from landscape.methods.probing import ControlledProbes
 from landscape.products.product import Product
@@ -49,7 +49,9 @@ def rows(subject: Subject) -> list[Row]:
     W = problem.named(problem.weights)[name]
     operator = _Weighted(problem.hessian(problem.weights, many=True), _factor(W), W)
     value, error, certificate = (_exact if operator.size <= EXACT else _estimated)(operator, subject)
-    return [Row(f"relative flatness {name}", value, error, {"layer": name, **certificate}, RESCALINGS)]
+    return [
+        Row(f"relative flatness {name}", value, error, {"layer": name, **certificate}, ("relu-layer", "batch-norm"))
+    ]
 
 
 def _layer(subject: Subject) -> str:

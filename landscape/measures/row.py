@@ -10,8 +10,9 @@ from landscape.spec import MeasuresSpec, SharpnessSpec
 
 Watch = Callable[[str], object]
 
-RESCALINGS = ("relu", "batch-norm")
-"""Kinds of rescalings that leave a network the same function, besides permutations of its units."""
+RESCALINGS = ("relu-layer", "relu", "batch-norm")
+"""Rescalings that leave a network the same function, besides permutations of its units: of all units of a layer by
+one factor, of each unit by its own (which the first is a case of), and of the input of a batch norm."""
 
 
 @dataclass(frozen=True)

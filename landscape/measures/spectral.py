@@ -60,8 +60,8 @@ def rows(subject: Subject) -> list[Row]:
         "converged": all(converged), "left_out": _left_out(model, norms),
     }  # fmt: skip
     return [
-        Row("product of spectral norms", product, product * relative if product else 0.0, certificate, ("relu",)),
-        Row("log10 of the product of spectral norms", logarithm, relative / math.log(10), certificate, ("relu",)),
+        Row("product of spectral norms", product, product * relative if product else 0.0, certificate, ("relu-layer",)),
+        Row("log10 of the product of spectral norms", logarithm, relative / math.log(10), certificate, ("relu-layer",)),
     ]
 
 

@@ -1,7 +1,8 @@
 """Transformations of a network that leave its function the same, each verified on the problem's data.
 
 relu: αW₁, αb₁ and W₂/α for every unit between two layers of which everything in between is positively homogeneous
-(Dinh et al. 2017, arXiv 1703.04933, section 3; the affine weights of a norm count as a layer).
+(Dinh et al. 2017, arXiv 1703.04933, section 3; the affine weights of a norm count as a layer). relu-layer: the same
+with one factor for all units of a layer.
 batch-norm: αW and αb before a batch norm with running statistics, mean αμ and variance α²(σ² + ε) − ε, exactly.
 permutation: units of a group change places.
 """
@@ -22,7 +23,7 @@ from landscape.precision import full_precision
 from landscape.problem import Problem
 from landscape.units.groups import Group, Units, units_of
 
-KINDS = ("relu", "batch-norm", "permutation")
+KINDS = ("relu-layer", "relu", "batch-norm", "permutation")
 _ROWS = 2
 State = dict[str, Tensor]
 
@@ -57,7 +58,13 @@ def of_kind(units: Units, kind: str) -> tuple[Group, ...]:
     """The groups that transformations of this kind are about."""
     if kind not in KINDS:
         raise illegal("kind", kind, f"one of {', '.join(KINDS)}", "See landscape.units.transform.")
-    return {"relu": units.rescalable, "batch-norm": units.normalised, "permutation": units.permutable}[kind]
+    rescalable = units.rescalable
+    return {
+        "relu-layer": rescalable,
+        "relu": rescalable,
+        "batch-norm": units.normalised,
+        "permutation": units.permutable,
+    }[kind]
 
 
 @full_precision()
@@ -65,7 +72,8 @@ def transformed(problem: Problem, units: Units, kind: str, seed: int = 0, alpha:
     """The problem with every group of this kind transformed; as it was, with no groups, when none can be.
 
     alpha: the factor of all units; default for each unit its own power of two, in 1/4 … 4, or in 1 … 4 for batch
-    norm. A group after whose transformation outputs or loss change by more than `tolerance` is dropped.
+    norm, and for each layer 1/4 or 4. A group after whose transformation outputs or loss change by more than
+    `tolerance` is dropped.
     """
     if alpha is not None and not (alpha > 0 and (kind != "batch-norm" or alpha >= 1)):
         raise illegal("alpha", alpha, "above 0, and at least 1 for batch norm", "The default is random powers of two.")
@@ -80,7 +88,9 @@ def transformed(problem: Problem, units: Units, kind: str, seed: int = 0, alpha:
                 permute(new, group, seeds.permutation(rng, group.size))
             else:
                 draws = seeds.uniform(rng, 1, torch.empty(group.size, dtype=torch.float64))[0]
-                powers = (draws * 2.5).round() if kind == "relu" else (draws.abs() * 2.5).round()
+                powers = ((draws.abs() if kind == "batch-norm" else draws) * 2.5).round()
+                if kind == "relu-layer":
+                    powers = torch.full_like(powers, 2.0 if draws[0] > 0 else -2.0)
                 rescale(new, group, 2.0**powers if alpha is None else torch.full_like(draws, alpha), epsilons)
         return new
 
