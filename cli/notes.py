@@ -111,8 +111,8 @@ def _audit(result: AuditResult) -> list[str]:
     ]
     if np.isfinite(result.spreads).any():
         lines.append(
-            "Draws are made for each coordinate, and a permutation does not permute them: numbers may move by three "
-            f"times what other seeds move them ({100 * np.nanmedian(result.spreads):.2g} % in the middle)."
+            "Draws move with their weights when units are permuted. Where a number moved all the same, it may move by "
+            f"three times what other seeds move it ({100 * np.nanmedian(result.spreads):.2g} % in the middle)."
         )
     for kind in dict.fromkeys(kind for kind, _, _ in result.left_out):
         names = [f"{name} ({reason})" for k, name, reason in result.left_out if k == kind]

@@ -8,11 +8,13 @@ verifies that its outputs stay, and measures everything before and after, with t
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from landscape import seeds
 from landscape.aliases import Vector
 from landscape.errors import InputError
 from landscape.measures import several
@@ -52,9 +54,10 @@ def measure(
     maximisers and eigensolvers stop at other digits. Any number may move by three combined errors of its own,
     √(e² + e'²).
 
-    Directions and noise are drawn for each coordinate, and a permutation of the units does not permute them: to
-    such a number it is as other seeds are. Where a permutation moves a number by more than its errors, all is
-    measured again with other seeds, and the number may move by three times as much as it does then.
+    Directions and noise are drawn for each weight, and move with it when units are permuted (`seeds.reordered`).
+    Where a permutation still moves a number by more than its errors (a maximiser or a measure that draws for other
+    coordinates than the weights), all is measured again with other seeds, and the number may move by three times as
+    much as it does then.
 
     alpha: one factor for all units, default random ones. initial: w₀, which permutations take along. Raises
     `InputError` when nothing can be transformed, and as `landscape.measures.measure`.
@@ -84,7 +87,8 @@ def measure(
     after = []
     for one in changed:
         w0 = initial if initial is None or one.kind != "permutation" else one.carry(initial)
-        after.append(several.measure(one.problem, spec, None, w0, keskar, watched(one.kind)))
+        with nullcontext() if one.order is None else seeds.reordered(one.order):
+            after.append(several.measure(one.problem, spec, None, w0, keskar, watched(one.kind)))
         _same_rows(before, after[-1])
     kinds = tuple(one.kind for one in changed)
     cells = _compared(before, after, kinds, problem.weights.dtype)

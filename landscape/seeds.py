@@ -7,6 +7,7 @@ on every machine and for every device (numbers are drawn on the CPU and moved).
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from jaxtyping import Float
@@ -48,22 +49,43 @@ def _initialised_cuda_devices() -> list[int]:
     return list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
 
 
+_order: ContextVar[Tensor | None] = ContextVar("order", default=None)
+
+
+@contextmanager
+def reordered(order: Tensor) -> Iterator[None]:
+    """Inside, vectors of as many entries as `order` (n,) are drawn in another order: entry i is what order[i] was.
+
+    For a network whose weights were put into that order: every draw then meets the weight that it met before.
+    """
+    token = _order.set(order)
+    try:
+        yield
+    finally:
+        _order.reset(token)
+
+
+def _in_order(draws: Tensor) -> Tensor:
+    order = _order.get()
+    return draws if order is None or len(order) != draws.shape[1] else draws[:, order]
+
+
 def rademacher(rng: Generator, count: int, like: Vector) -> Float[Tensor, "count n"]:
     """`count` vectors of independent ±1 with the length, dtype and device of `like`."""
     bits = torch.randint(0, 2, (count, like.numel()), generator=rng, dtype=torch.int8)
-    return bits.to(like.device).to(like.dtype).mul_(2).sub_(1)
+    return _in_order(bits).to(like.device).to(like.dtype).mul_(2).sub_(1)
 
 
 def gaussian(rng: Generator, count: int, like: Vector) -> Float[Tensor, "count n"]:
     """`count` vectors of independent N(0, 1) entries with the length, dtype and device of `like`."""
     draws = torch.randn(count, like.numel(), generator=rng, dtype=like.dtype)
-    return draws.to(like.device)
+    return _in_order(draws).to(like.device)
 
 
 def uniform(rng: Generator, count: int, like: Vector) -> Float[Tensor, "count n"]:
     """`count` vectors of independent U(-1, 1) entries with the length, dtype and device of `like`."""
     draws = torch.rand(count, like.numel(), generator=rng, dtype=like.dtype)
-    return draws.to(like.device).mul_(2).sub_(1)
+    return _in_order(draws).to(like.device).mul_(2).sub_(1)
 
 
 def orthonormal(rng: Generator, count: int, like: Vector) -> Float[Tensor, "count n"]:

@@ -51,10 +51,14 @@ def folded_norm(subject):
     return [Row("folded norm", float((rows / scale).sum()), invariant=("batch-norm",))]
 
 
-def noisy(subject):
-    """Mean and standard error of a quadratic at random points, and one such point alone."""
-    rng = seeds.stream(subject.spec.measure_seed, "noise")
-    values = (subject.w * (1 + seeds.gaussian(rng, 200, subject.w))).square().sum(1)
+def noisy(subject, more=1):
+    """Mean and standard error of a quadratic at random points, and one such point alone.
+
+    With `more` the draws are longer than the weights, so that nobody knows which belongs to which.
+    """
+    rng, n = seeds.stream(subject.spec.measure_seed, "noise"), len(subject.w)
+    draws = seeds.gaussian(rng, 200, subject.w.new_empty(n + more))[:, :n]
+    values = (subject.w * (1 + draws)).square().sum(1)
     return [
         Row("mean", float(values.mean()), float(values.std() / len(values) ** 0.5)),
         Row("one draw", float(values[0])),
@@ -175,6 +179,14 @@ def test_numbers_from_draws_may_move_as_other_seeds_move_them(register):
     assert "other seeds" in shown(result)
     fixed = audit.measure(problem_of("mlp"), register(norm))
     assert np.isnan(fixed.spreads).all()  # nothing called for it
+
+
+def test_draws_for_each_weight_move_with_it(register):
+    result = audit.measure(problem_of("mlp"), register(lambda subject: noisy(subject, more=0)))
+    found = verdicts(result)
+    assert found["mean"]["permutation"] == found["one draw"]["permutation"] == "invariant"
+    assert found["one draw"]["relu"] == "moves"
+    assert np.isnan(result.spreads).all()
 
 
 def test_permutations_take_the_initial_weights_along(register):

@@ -82,7 +82,7 @@ ALLOWED: dict[str, set[str]] = {
     "correlate": {"methods", "results", "seeds", "spec"},
     "side_by_side": {"devices", "methods", "problem", "products"},
     "units": {"units", "kernels", "problem", "batches", "batch_norms", "precision", "seeds"},
-    "audit": {"measures", "units", "problem", "precision", "spec", "results"},
+    "audit": {"seeds", "measures", "units", "problem", "precision", "spec", "results"},
     "reduced": {"devices", "methods", "spec", "products", "plan"},
     "density": {"precision", "problem", "methods", "seeds", "spec", "results", "spectrum", "hessian"},
     "trace": {"precision", "problem", "methods", "seeds", "spec", "results", "blocks", "products"},

@@ -33,3 +33,13 @@ def test_laws_have_mean_zero_and_their_variance(law):
 def test_orthonormal_rows():
     rows = seeds.orthonormal(seeds.stream(0, "q"), 4, torch.empty(50, dtype=torch.float64))
     torch.testing.assert_close(rows @ rows.T, torch.eye(4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("law", [seeds.rademacher, seeds.gaussian, seeds.uniform])
+def test_reordered_draws_follow_the_weights(law):
+    like, order = torch.empty(9, dtype=torch.float64), torch.randperm(9)
+    before = law(seeds.stream(0, "draw"), 3, like)
+    with seeds.reordered(order):
+        assert torch.equal(law(seeds.stream(0, "draw"), 3, like), before[:, order])
+        assert law(seeds.stream(0, "draw"), 3, like[:4]).shape == (3, 4)
+    assert torch.equal(law(seeds.stream(0, "draw"), 3, like), before)

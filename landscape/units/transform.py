@@ -33,7 +33,8 @@ class Transformed:
     """A problem at a transformed network. change: of its outputs, the largest relative to the largest output.
 
     groups: transformed. dropped: (group, reason), because the function did not stay the same. carry(v) gives what
-    the transformation makes of another weight vector (n,) of the problem, such as the initial one.
+    the transformation makes of another weight vector (n,) of the problem, such as the initial one. order (n,): of a
+    permutation, weight i is what weight order[i] was.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class Transformed:
     dropped: tuple[tuple[str, str], ...]
     change: float
     carry: Callable[[Vector], Vector]
+    order: Tensor | None = None
 
 
 def tolerance(dtype: torch.dtype) -> float:
@@ -116,7 +118,17 @@ def transformed(problem: Problem, units: Units, kind: str, seed: int = 0, alpha:
     def carry(v: Vector) -> Vector:
         return _at(problem, moved(_state(problem, v), kept)).weights
 
-    return Transformed(kind, twin, tuple(kept), tuple(dropped), change, carry)
+    order = _order(problem, lambda state: moved(state, kept)) if kind == "permutation" and kept else None
+    return Transformed(kind, twin, tuple(kept), tuple(dropped), change, carry, order)
+
+
+def _order(problem: Problem, moved: Callable[[Mapping[str, Tensor]], State]) -> Tensor:
+    """Which weight each weight of the flat vector was before a permutation."""
+    before = problem.named(problem.weights)
+    numbers = torch.arange(problem.weights.numel()).split([x.numel() for x in before.values()])
+    state = {k: x.cpu() for k, x in _state(problem, problem.weights).items()}
+    after = moved(state | {k: n.view(before[k].shape) for k, n in zip(before, numbers, strict=True)})
+    return torch.cat([after[name].reshape(-1) for name in before])
 
 
 def permute(state: State, group: Group, order: Tensor) -> None:
