@@ -290,12 +290,12 @@ def train_run(folder: str, source: SourceSpec, spec: TrainSpec) -> None:
 def run_demo(output: Path, seeds: int) -> None:
     """Train, measure and draw the demo, then say where everything is."""
     from landscape import demo
-    from landscape_figures.gallery import render  # pyright: ignore[reportMissingImports]
+    from landscape_figures.gallery import DEMO, render  # pyright: ignore[reportMissingImports]
 
     with progress("demo") as report:
         results = demo.run(output, seeds, report)
     comparison = results["comparison"]
     assert isinstance(comparison, ComparisonResult)
     tables.show_demo(comparison)
-    render(output / "results", output / "figures")
+    render(output / "results", output / "figures", DEMO)
     click.echo(f"\nresults in {output / 'results'}, figures in {output / 'figures'}, runs in {output / 'runs'}")

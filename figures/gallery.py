@@ -11,7 +11,10 @@ from landscape.results import load
 
 from . import draw, save_figure
 
-GALLERY: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
+Pictures = dict[str, tuple[str, tuple[str, ...], dict[str, Any]]]
+"""Picture -> recipe, result files (without ending), options of the recipe."""
+
+DEMO: Pictures = {
     "eigenvalues": ("eigenvalues", ("comparison",), {}),
     "sharpness": ("sharpness_bars", ("comparison",), {}),
     "parametric": ("parametric", ("line",), {}),
@@ -19,13 +22,18 @@ GALLERY: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
     "plane": ("plane", ("plane",), {}),
     "sharp_and_flat": ("surface_pair", ("random-large-batch", "random-sam"), {}),
 }
-"""Picture -> recipe, result files (without ending), options of the recipe."""
+"""What `landscape demo` measures."""
+
+GALLERY: Pictures = {
+    **DEMO,
+    "correlation": ("correlation", ("correlation",), {}),
+}
 
 
-def render(results: Path, output: Path) -> list[Path]:
-    """Draw every figure of the gallery from a folder of results; returns the files written."""
+def render(results: Path, output: Path, pictures: Pictures = GALLERY) -> list[Path]:
+    """Draw pictures of the gallery from a folder of results; returns the files written."""
     written: list[Path] = []
-    for name, (recipe, sources, options) in GALLERY.items():
+    for name, (recipe, sources, options) in pictures.items():
         found = [load(results / f"{source}.safetensors") for source in sources]
         written += save_figure(draw(found, recipe, **options), output / name)
     return written
