@@ -34,7 +34,8 @@ def to_latex(grid: Grid) -> str:
     """The table as a `tabular` of the package booktabs, its caption as a comment; compiles with pdflatex."""
     numeric = [any(not isinstance(row[i], str) for row in grid.rows) for i in range(len(grid.headings))]
     lines = [
-        rf"% \usepackage{{booktabs}}  \caption{{{latex.escape(grid.title)}}}",
+        r"% \usepackage{booktabs}",
+        rf"% \caption{{{latex.escape(grid.title)}}}",
         rf"\begin{{tabular}}{{{''.join('r' if right else 'l' for right in numeric)}}}",
         r"\toprule",
         " & ".join(map(latex.escape, grid.headings)) + r" \\",
