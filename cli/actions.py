@@ -24,25 +24,9 @@ from landscape.spec import (
 )
 
 from . import tables
+from .cells import number
+from .outputs import SUFFIX, choose_output
 from .progress import progress
-
-SUFFIX = ".safetensors"
-
-
-def choose_output(asked: str | None, stem: str, overwrite: bool) -> Path:
-    """The file a result goes to: the one asked for (never over an existing one unasked), or a fresh name."""
-    if asked is not None:
-        path = Path(asked)
-        if path.exists() and not overwrite:
-            raise illegal(
-                "--output", asked, "a file that does not exist yet", "Choose another name, or add --overwrite."
-            )
-        return path
-    path, number = Path(stem + SUFFIX), 1
-    while path.exists() and not overwrite:
-        number += 1
-        path = Path(f"{stem}-{number}{SUFFIX}")
-    return path
 
 
 def check_verifiable(verify: str | None, spec: HessianSpec) -> None:
@@ -283,7 +267,7 @@ def train_run(folder: str, source: SourceSpec, spec: TrainSpec) -> None:
     with progress("train") as report:
         trained = train(model, dataset, spec, folder, record, report, device, source.loss)
     last = trained.history[-1]
-    click.echo(" · ".join(f"{key} {tables.number(value)}" for key, value in last.items() if value is not None))
+    click.echo(" · ".join(f"{key} {number(value)}" for key, value in last.items() if value is not None))
     click.echo(f"saved {folder}", err=True)
 
 

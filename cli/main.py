@@ -239,6 +239,21 @@ def inspect(path: str, as_json: bool) -> None:
 
 
 @landscape.command()
+@click.argument("result", type=click.Path())
+@click.option(
+    "--format", "form", type=click.Choice(["text", "csv", "latex", "json"]),
+    help="How it is written (default: by the ending .txt, .csv, .tex or .json of --output; else text).",
+)  # fmt: skip
+@click.option("-o", "--output", type=click.Path(dir_okay=False), help="File to write (default: standard output).")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+def table(result: str, form: str | None, output: str | None, overwrite: bool) -> None:
+    """The table of a RESULT file: as text, as CSV with every digit, as LaTeX for a paper, or as JSON."""
+    from .table_command import write_table
+
+    write_table(result, form, output, overwrite)
+
+
+@landscape.command()
 @click.option(
     "-o", "--output", type=click.Path(file_okay=False), default="demo", show_default=True, help="Folder to write."
 )

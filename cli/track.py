@@ -10,7 +10,8 @@ from landscape.errors import InputError
 from landscape.results import TrackResult, load
 from landscape.spec import ProblemSpec, TrackSpec
 
-from .actions import SUFFIX, choose_output, store
+from .actions import store
+from .outputs import SUFFIX, choose_output
 from .progress import progress
 
 

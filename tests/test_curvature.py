@@ -329,11 +329,11 @@ def test_eigenvalues_of_each_operator(operator):
 def test_the_matrix_is_named_and_only_the_hessian_is_verified():
     from click.testing import CliRunner
 
-    from landscape_cli import tables
+    from landscape_cli.grids import grid
     from landscape_cli.main import landscape
 
     result = hessian.measure(posed("regression"), HessianSpec(count=1, operator="fisher-empirical"))
-    assert "Empirical Fisher eigenvalues (largest)" in str(tables._table(result).title)
+    assert "Empirical Fisher eigenvalues (largest)" in grid(result).title
     told = CliRunner().invoke(landscape, ["hessian", "none.pt", "--operator", "ggn", "--verify", "pyhessian"])
     assert told.exit_code == 2
     assert "--operator = 'ggn' is not legal: it must be hessian with --verify" in told.stderr
