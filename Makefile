@@ -1,11 +1,11 @@
-# make demo | test | check | format | figures | bench — each makes .venv itself when it is missing.
+# make demo | test | check | format | figures | study-keskar | bench — each makes .venv itself when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
 # Tests by as many processes as there are cores, up to four: each may need some GiB. One thread for each, also in BLAS.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 export LANDSCAPE_DATA
 
-.PHONY: demo test check format figures bench
+.PHONY: demo test check format figures study-keskar bench
 
 demo: .venv/.core
 	$(BIN)/landscape demo
@@ -25,6 +25,9 @@ format: .venv/.dev
 
 figures: .venv/.core
 	$(BIN)/python -m landscape_figures.gallery figures/data figures/gallery
+
+study-keskar: .venv/.core
+	$(BIN)/python -m landscape.keskar_study runs/keskar figures/data/keskar-dependence.safetensors
 
 bench: .venv/.peers
 	$(BIN)/python -m benchmarks.run

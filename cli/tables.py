@@ -14,6 +14,7 @@ from landscape.results import (
     ComparisonResult,
     CorrelationResult,
     DensityResult,
+    DependenceResult,
     HessianResult,
     MeasuresResult,
     Result,
@@ -287,8 +288,24 @@ def _correlation(result: CorrelationResult) -> "Table":
     return _grid(f"Rank correlation with the generalisation gap ({gap})", (*heads, *psis, "checkpoints"), rows)
 
 
+def _dependence(result: DependenceResult) -> "Table":
+    """A row for each network and setting."""
+    heads = ("", "network", "space", "φ (%)", "evaluations")
+    climbs = {"climb": "one climb"}
+    rows = [
+        (f"{factor} {setting}", label, ", ".join(filter(None, (space, law, climbs.get(search)))),
+         with_error(value, deviation), str(int(evaluations)))
+        for factor, setting, label, space, law, search, value, deviation, evaluations in zip(
+            result.factors, result.settings, result.labels, result.spaces, result.laws, result.searches,
+            result.sharpness, result.deviation, result.evaluations, strict=True,
+        )
+    ]  # fmt: skip
+    return _grid("What Keskar's φ depends on: mean ± standard deviation over trials", heads, rows)
+
+
 _TABLES = {
     CorrelationResult: _correlation,
+    DependenceResult: _dependence,
     HessianResult: _hessian,
     DensityResult: _density,
     TraceResult: _trace,

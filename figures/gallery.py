@@ -18,16 +18,18 @@ GALLERY: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
     "parametric_arc": ("parametric", ("arc",), {}),
     "plane": ("plane", ("plane",), {}),
     "sharp_and_flat": ("surface_pair", ("random-large-batch", "random-sam"), {}),
+    "keskar_dependence": ("dependence", ("keskar-dependence",), {}),
 }
 """Picture -> recipe, result files (without ending), options of the recipe."""
 
 
 def render(results: Path, output: Path) -> list[Path]:
-    """Draw every figure of the gallery from a folder of results; returns the files written."""
+    """Draw the figures of the gallery whose results are in the folder; returns the files written."""
     written: list[Path] = []
     for name, (recipe, sources, options) in GALLERY.items():
-        found = [load(results / f"{source}.safetensors") for source in sources]
-        written += save_figure(draw(found, recipe, **options), output / name)
+        paths = [results / f"{source}.safetensors" for source in sources]
+        if all(path.exists() for path in paths):
+            written += save_figure(draw([load(path) for path in paths], recipe, **options), output / name)
     return written
 
 

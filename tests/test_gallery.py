@@ -26,6 +26,11 @@ def test_picture_is_the_committed_one(name, rendered):
     np.testing.assert_array_equal(ours, theirs)
 
 
+def test_pictures_without_results_are_left_out(tmp_path):
+    (tmp_path / "line.safetensors").write_bytes((ROOT / "data" / "line.safetensors").read_bytes())
+    assert {path.stem for path in render(tmp_path, tmp_path / "out")} == {"parametric"}
+
+
 def test_nothing_else_is_kept():
     assert {path.stem for path in (ROOT / "gallery").iterdir()} == set(GALLERY)
     assert {path.stem for path in (ROOT / "data").iterdir()} == {
