@@ -1,11 +1,11 @@
-# make demo | test | check | format | figures | bench | study-digits — each makes .venv itself when it is missing.
+# make demo | test | check | format | figures | bench | study-digits | study-keskar — each makes .venv itself when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
 # Tests by as many processes as there are cores, up to four: each may need some GiB. One thread for each, also in BLAS.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 export LANDSCAPE_DATA
 
-.PHONY: demo test check format figures bench study-digits
+.PHONY: demo test check format figures bench study-digits study-keskar
 
 demo: .venv/.core
 	$(BIN)/landscape demo
@@ -29,6 +29,10 @@ figures: .venv/.core
 # Trains 36 networks and measures them: about ten minutes. `make figures` draws the result.
 study-digits: .venv/.core
 	OMP_NUM_THREADS=1 $(BIN)/python -m landscape.study_digits studies/digits figures/data/correlation.safetensors
+
+# How Keskar's φ depends on its settings: about five minutes.
+study-keskar: .venv/.core
+	$(BIN)/python -m landscape.study_keskar studies/keskar figures/data/keskar-dependence.safetensors
 
 bench: .venv/.peers
 	$(BIN)/python -m benchmarks.run

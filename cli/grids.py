@@ -10,6 +10,7 @@ from landscape.results import (
     ComparisonResult,
     CorrelationResult,
     DensityResult,
+    DependenceResult,
     HessianResult,
     MeasuresResult,
     Result,
@@ -20,7 +21,7 @@ from landscape.results import (
 )
 
 from .cells import Cell, Grid, Interval, Number
-from .grids_measures import audit, comparison, correlation, measures
+from .grids_measures import audit, comparison, correlation, dependence, measures
 
 
 def grid(result: Result) -> Grid:
@@ -149,6 +150,7 @@ def _track(result: TrackResult) -> Grid:
 
 _GRIDS: dict[type[Result], Callable[[Any], Grid]] = {
     CorrelationResult: correlation,
+    DependenceResult: dependence,
     HessianResult: _hessian,
     DensityResult: _density,
     TraceResult: _trace,

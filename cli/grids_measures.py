@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from landscape.results import AuditResult, ComparisonResult, CorrelationResult, MeasuresResult
+from landscape.results import AuditResult, ComparisonResult, CorrelationResult, DependenceResult, MeasuresResult
 
 from .cells import Cell, Grid, Interval, Number, number
 
@@ -97,3 +97,18 @@ def correlation(result: CorrelationResult) -> Grid:
     heads = ("", "Kendall τ", f"{100 * result.spec.confidence:g} % interval")
     psis = (*(f"ψ {factor}" for factor in result.factors), "Ψ")
     return Grid(f"Rank correlation with the generalisation gap ({gap})", (*heads, *psis, "checkpoints"), rows)
+
+
+def dependence(result: DependenceResult) -> Grid:
+    """A row for each network and setting."""
+    climbs = {"climb": "one climb"}
+    rows = tuple(
+        (f"{factor} {setting}", label, ", ".join(filter(None, (space, law, climbs.get(search)))),
+         Number(value, deviation), Number(int(evaluations), form="d"))
+        for factor, setting, label, space, law, search, value, deviation, evaluations in zip(
+            result.factors, result.settings, result.labels, result.spaces, result.laws, result.searches,
+            result.sharpness, result.deviation, result.evaluations, strict=True,
+        )
+    )  # fmt: skip
+    title = "What Keskar's φ depends on: mean ± standard deviation over trials"
+    return Grid(title, ("", "network", "space", "φ (%)", "evaluations"), rows)

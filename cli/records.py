@@ -11,6 +11,7 @@ from landscape.results import (
     ComparisonResult,
     CorrelationResult,
     DensityResult,
+    DependenceResult,
     HessianResult,
     MeasuresResult,
     Result,
@@ -39,6 +40,7 @@ _NAMES: dict[type[Result], tuple[str, ...]] = {
     SharpnessResult: ("space", "ε", "sharpness (%)", "active bounds (%)"),
     MeasuresResult: ("name", "value"),
     CorrelationResult: ("name",),
+    DependenceResult: ("setting",),
 }
 """The first columns, where they are shown under other headings."""
 

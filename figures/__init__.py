@@ -18,6 +18,7 @@ from landscape.results import (
     ComparisonResult,
     CorrelationResult,
     DensityResult,
+    DependenceResult,
     HessianResult,
     Result,
     SharpnessResult,
@@ -31,6 +32,7 @@ from . import (
     comparison,
     correlation,
     density,
+    dependence,
     eigenvalues,
     parametric,
     plane,
@@ -56,6 +58,7 @@ RECIPES: dict[str, Callable[..., Figure]] = {
     "trace": trace.draw,
     "density": density.draw,
     "track": track.draw,
+    "dependence": dependence.draw,
 }
 """Recipe name -> function of a list of results and keyword options."""
 
@@ -94,6 +97,8 @@ def recipe_for(results: Sequence[Result]) -> str:
         return "track"
     if kinds == {CorrelationResult} and len(results) == 1:
         return "correlation"
+    if kinds == {DependenceResult} and len(results) == 1:
+        return "dependence"
     if isinstance(first, ComparisonResult) and len(results) == 1:
         if chosen_columns(first, SHARPNESS):
             return "sharpness_bars"

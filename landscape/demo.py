@@ -6,6 +6,7 @@ of different loss would differ in sharpness for that reason alone.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,17 +33,21 @@ Report = Callable[..., None]
 def train_all(folder: Path, seeds: int, report: Report | None = None) -> list[tuple[str, Path]]:
     """Train every recipe with seeds 0 … seeds−1 (or find it trained); returns (label, run folder) pairs."""
     runs = []
-    record = {"model": PROBLEM.model, "model_args": PROBLEM.model_args, "data": PROBLEM.data}
-    for label, spec in RECIPES.items():
+    for label in RECIPES:
         for seed in range(seeds):
-            run = folder / "runs" / f"{label.replace(' ', '-').lower()}-{seed}"
-            spec = replace(spec, seed=seed)
-            model, dataset = prepare(PROBLEM, seed)
-            train(model, dataset, spec, run, record)
-            runs.append((label, run))
+            runs.append((label, train_one(folder, label, seed)))
             if report is not None:
                 report(len(runs), seeds * len(RECIPES), f"{label}, seed {seed}")
     return runs
+
+
+def train_one(folder: Path, label: str, seed: int) -> Path:
+    """Train one recipe with one seed (or find it trained); returns the run folder."""
+    run = folder / "runs" / f"{label.replace(' ', '-').lower()}-{seed}"
+    model, dataset = prepare(PROBLEM, seed)
+    record = {"model": PROBLEM.model, "model_args": PROBLEM.model_args, "data": PROBLEM.data}
+    train(model, dataset, replace(RECIPES[label], seed=seed), run, record)
+    return run
 
 
 def measure_all(runs: list[tuple[str, Path]], report: Report | None = None) -> Iterator[tuple[str, Result]]:
@@ -68,16 +73,21 @@ def measure_all(runs: list[tuple[str, Path]], report: Report | None = None) -> I
 
 
 def run(folder: Path, seeds: int, report: Report | None = None) -> dict[str, Result]:
-    """Train, measure and save everything below `folder`; trained runs are kept and used again.
-
-    One thread: a network this small loses time to a second, and the numbers do not depend on the machine's cores.
-    """
-    threads, results = torch.get_num_threads(), {}
-    torch.set_num_threads(1)
-    try:
+    """Train, measure and save everything below `folder`; trained runs are kept and used again."""
+    results = {}
+    with one_thread():
         for name, result in measure_all(train_all(folder, seeds, report), report):
             save(result, folder / "results" / f"{name}.safetensors")
             results[name] = result
+    return results
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """A network this small loses time to a second thread, and the numbers do not depend on the machine's cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
     finally:
         torch.set_num_threads(threads)
-    return results

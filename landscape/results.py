@@ -421,6 +421,32 @@ class TrackResult(Result):
         return ("step", self.steps) if np.isfinite(self.steps).all() else ("epoch", self.epochs)
 
 
+@dataclass(frozen=True, kw_only=True)
+class DependenceResult(Result):
+    """Keskar's φ (percent) under settings that are changed one at a time, everything else as in `spec`.
+
+    One row per network and setting. labels: of the network. factors: what is changed, a field of the spec or
+    "dtype". settings: its value, in words. spaces: full or subspace. laws: of A, "" in the full space. searches:
+    "whole" for `landscape.sharpness` as it is, "climb" for one L-BFGS-B climb from one jittered start and no more.
+    values: (rows, trials); sharpness and deviation: (rows,) mean and sample standard deviation over trials;
+    converged: (rows,) share of trials whose maximum had converged; evaluations: (rows,) of all trials together.
+    """
+
+    kind: ClassVar[str] = "dependence"
+    spec: SharpnessSpec
+    labels: tuple[str, ...]
+    factors: tuple[str, ...]
+    settings: tuple[str, ...]
+    spaces: tuple[str, ...]
+    laws: tuple[str, ...]
+    searches: tuple[str, ...]
+    values: np.ndarray
+    sharpness: np.ndarray
+    deviation: np.ndarray
+    converged: np.ndarray
+    evaluations: np.ndarray
+
+
 def save(result: Result, path: str | os.PathLike[str], **provenance: Any) -> None:
     """Write a result to one sealed file, atomically; provenance is kept beside what the result already has."""
     stamp = {"written": datetime.now(UTC).isoformat(timespec="seconds")}

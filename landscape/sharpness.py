@@ -7,6 +7,16 @@ has A = I; the random subspace has p = 100 columns, whose law the paper leaves o
 orthonormal columns keep ‖Az‖₂ below about ε√p = 0.01 for ε = 1e-3, N(0,1) entries reach about ε√(pn), as far
 as the corners of the full box. Only sharpnesses under the same law can be compared.
 
+How much each setting matters (`python -m landscape.study_keskar`, figures/gallery/keskar_dependence.png: a small- and
+a large-batch minimum of a digits perceptron, n = 8,970, ε = 1e-3, defaults otherwise):
+- Iterations: against 100, the default 10 miss 0.2 % of φ or less in the full space, nothing in the subspace;
+  `until_converged` adds nothing. One L-BFGS-B climb by itself finds 8 and 10 % of φ in 10 iterations, 87 % in 100.
+- Restarts: a second jittered start adds up to 10 % (full space) and 19 % (subspace), eight at most 0.4 % more.
+- Law: at p = 100, N(0,1) columns give 950 and 7,600 times the φ of orthonormal ones; unit columns give that of
+  orthonormal ones to about 1 %, and under these two laws the minima differ by 4 to 5 %, no more than trials do.
+- p: from 10 to 1000, φ grows by 2e5 and 3e5 with N(0,1) columns, by 100 and 160 with orthonormal ones.
+- Arithmetic: float32 and float64 differ by 0.05 % at most in the full space, by 2e-6 in the subspace.
+
 φ is not invariant: scaling one ReLU layer up and the next down leaves the network the same function and
 moves φ (Dinh et al. 2017).
 """

@@ -26,6 +26,7 @@ from landscape.results import (
     ComparisonResult,
     CorrelationResult,
     DensityResult,
+    DependenceResult,
     HessianResult,
     SharpnessResult,
     SurfaceResult,
@@ -219,6 +220,32 @@ def correlation(count=14, settings=True) -> CorrelationResult:
     )  # fmt: skip
 
 
+def dependence(
+    labels: tuple[str, ...] = LABELS[:2], trials: int = 5, level: float = 0.03, growth: float = 1.3
+) -> DependenceResult:
+    """Every panel that a study has; φ grows from setting to setting."""
+    wide = [
+        *((space, "iterations", s) for space in ("full", "subspace") for s in ("1", "10", "100", "until converged")),
+        *((space, "restarts", s) for space in ("full", "subspace") for s in "1248"),
+        *((space, "dtype", s) for space in ("full", "subspace") for s in ("float32", "float64")),
+        *(("subspace", "law", s) for s in ("gaussian", "unit", "orthonormal")),
+    ]
+    rows = [(*row, "gaussian" if row[0] == "subspace" else "", "whole") for row in wide]
+    rows += [("full", "iterations", s, "", "climb") for s in ("1", "10", "100")]
+    rows += [("subspace", "dimension", s, law, "whole") for law in ("gaussian", "orthonormal") for s in ("10", "1000")]
+    values = np.array([
+        level * (k + 1) ** 2 * growth ** (i % 4) * NOISE.uniform(0.8, 1.2, trials)
+        for k in range(len(labels)) for i in range(len(rows))
+    ])  # fmt: skip
+    spaces, factors, settings, laws, searches = zip(*(rows * len(labels)), strict=True)
+    return DependenceResult(
+        spec=SharpnessSpec(trials=trials), labels=tuple(label for label in labels for _ in rows), factors=factors,
+        settings=settings, spaces=spaces, laws=laws, searches=searches, values=values, sharpness=values.mean(-1),
+        deviation=values.std(-1, ddof=1) if trials > 1 else np.full(len(values), np.nan),
+        converged=np.ones(len(values)), evaluations=np.ones(len(values)),
+    )  # fmt: skip
+
+
 CASES = {
     "eigenvalues": (hessians(), {"names": THRICE}),
     "eigenvalues-both-ends": (hessians("both"), {"names": THRICE}),
@@ -268,6 +295,11 @@ CASES = {
         {"width": "single", "view": "symlog"},
     ),
     "density-of-zero": ([ZERO], {}),
+    "dependence": ([dependence()], {}),
+    "dependence-long": ([dependence(LONG, trials=1, level=1e-7, growth=40.0)], {}),
+    "dependence-single-column": ([dependence()], {"factors": ["iterations", "law"], "width": "single"}),
+    "dependence-of-zero": ([dependence(level=0.0)], {}),
+    "dependence-infinite": ([dependence(trials=1, level=np.inf)], {"factors": ["law"]}),
     "track": ([track()], {}),
     "track-single-column": ([track(broken=True)], {"width": "single"}),
     **{
@@ -640,6 +672,21 @@ def test_trace_draws_its_looks_against_products_and_its_interval():
     np.testing.assert_allclose(axes.lines[0].get_xydata(), looks[:, :2])
     (bar,) = [c.get_segments()[0] for c in axes.collections if hasattr(c, "get_segments")]
     np.testing.assert_allclose(bar, [[30, 95], [30, 105]])
+
+
+def test_dependence_draws_mean_and_deviation_of_every_setting():
+    result = dependence()
+    axes = draw([result], factors=["dimension"]).axes
+    assert [one.get_yscale() for one in axes] == ["log", "log"]
+    rows = [i for i, factor in enumerate(result.factors) if factor == "dimension" and result.laws[i] == "gaussian"]
+    for label, container in zip(LABELS[:2], axes[0].containers, strict=True):
+        own = [i for i in rows if result.labels[i] == label]
+        line, _, (bars,) = container
+        np.testing.assert_allclose(line.get_ydata(), result.sharpness[own])
+        ends = np.array([segment[:, 1] for segment in bars.get_segments()])
+        np.testing.assert_allclose(np.ptp(ends, axis=1) / 2, result.deviation[own])
+    with pytest.raises(InputError, match="'pie' was not changed"):
+        draw([result], factors=["pie"])
 
 
 def test_zero_losses_keep_the_logarithm():

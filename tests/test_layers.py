@@ -103,6 +103,17 @@ ALLOWED: dict[str, set[str]] = {
         "plan",
         "reduced",
     },
+    "study_keskar": {
+        "demo",
+        "sharpness",
+        "checkpoints",
+        "methods",
+        "precision",
+        "problem",
+        "results",
+        "seeds",
+        "spec",
+    },
     "surface": {"problem", "methods", "results", "surface_geometry", "surface_resume"},
 }
 TORCH_FREE = {"errors", "fields", "spec", "spectrum", "files", "results"}
