@@ -38,3 +38,18 @@ def _nearest(pattern: str, names: list[str]) -> str:
     close = close or difflib.get_close_matches(plain, names, 5, 0.4) or names
     more = f" and {len(close) - 5} more" if len(close) > 5 else ""
     return f"Did you mean {', '.join(close[:5])}{more}? A whole layer is 'NAME.*'."
+
+
+def tied_names(model: nn.Module) -> dict[str, str]:
+    """Further names of parameters that several modules share, each with its first name.
+
+    A module that is registered under two names has its parameters' first names alone: to replace a parameter under
+    each of them, as `torch.func.functional_call` does unless told not to, leaves the replacement in the module.
+    """
+    first: dict[int, str] = {}
+    found = {}
+    for place, module in model.named_modules():
+        for key, parameter in module.named_parameters(place, recurse=False, remove_duplicate=False):
+            if first.setdefault(id(parameter), key) != key:
+                found[key] = first[id(parameter)]
+    return found

@@ -22,7 +22,7 @@ from landscape.devices import device_name
 from landscape.errors import InputError, illegal
 from landscape.kernels import Watched, differentiate_padding, switched_off, twice_differentiable
 from landscape.losses import prediction, sums_over_batch, takes_one_tensor
-from landscape.parameter_names import chosen_names
+from landscape.parameter_names import chosen_names, tied_names
 from landscape.precision import full_precision
 from landscape.products.engines import Compiler
 from landscape.products.product import Product
@@ -73,6 +73,7 @@ class Problem:
     rows: int = field(init=False)
     weights: Vector = field(init=False, repr=False)
     _shapes: dict[str, torch.Size] = field(init=False, repr=False)
+    _tied: dict[str, str] = field(init=False, repr=False)
     _output_bytes: int = field(init=False, repr=False)
     _kernels: str = field(init=False, repr=False)
     _compiler: Compiler = field(init=False, repr=False, default_factory=Compiler)
@@ -96,6 +97,7 @@ class Problem:
             model.config.use_cache = False  # type: ignore[union-attr]  # keys and values for generation: memory only
         weights = torch.cat([p.detach().reshape(-1) for p in free.values()]).clone()
         self._set(model=model, weights=weights, _shapes={k: p.shape for k, p in free.items()})
+        self._set(_tied=tied_names(model))
         size, rows = count_twice(self.batches, self._terms, self._pair)
         self._set(size=size, rows=rows)
         self._probe_evaluation()
@@ -364,11 +366,12 @@ class Problem:
         return {k: piece.view(shape) for (k, shape), piece in zip(self._shapes.items(), pieces, strict=True)}
 
     def _outputs(self, parameters: Mapping[str, Tensor], inputs: Any) -> Any:
-        if isinstance(inputs, Mapping):
-            outputs = functional_call(self.model, dict(parameters), (), dict(inputs))
-        else:
-            places = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
-            outputs = functional_call(self.model, dict(parameters), places)
+        tied = {name: parameters[first] for name, first in self._tied.items() if first in parameters}
+        named, several = isinstance(inputs, Mapping), isinstance(inputs, tuple | list)
+        places = () if named else tuple(inputs) if several else (inputs,)
+        outputs = functional_call(
+            self.model, {**parameters, **tied}, places, dict(inputs) if named else {}, tie_weights=False
+        )  # fmt: skip
         return prediction(outputs) if takes_one_tensor(self.loss) else outputs
 
     def _loss_at_leaf(self, w: Vector, batch: Batch) -> tuple[Tensor, Tensor]:

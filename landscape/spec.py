@@ -157,8 +157,8 @@ class MeasuresSpec(Spec):
                                                    flag="--adaptive-linf-rho", may_be_empty=True)  # fmt: skip
     shard: int | None = option(None, "worst case: m, the examples that share a maximum (m-sharpness); default all",
                                minimum=1)  # fmt: skip
-    steps: int = option(20, "worst case: steps of each projected ascent", minimum=1)
-    starts: int = option(2, "worst case: random starts, besides the gradient's direction; the best counts", minimum=0)
+    steps: int = option(40, "worst case: steps of each projected ascent", minimum=1)
+    starts: int = option(5, "worst case: random starts, besides the gradient's direction; the best counts", minimum=0)
     average_rhos: tuple[float, ...] = option((0.01,), "average case: standard deviation ρ of δ; repeat", above=0,
                                              flag="--average-rho", may_be_empty=True)  # fmt: skip
     adaptive_average_rhos: tuple[float, ...] = option((0.1,), "average case: standard deviation ρ of δ/|w|; repeat",

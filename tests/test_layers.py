@@ -81,7 +81,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "correlate": {"methods", "results", "seeds", "spec"},
     "side_by_side": {"devices", "methods", "problem", "products"},
-    "units": {"units", "kernels", "problem", "batches", "batch_norms", "precision", "seeds"},
+    "units": {"units", "kernels", "parameter_names", "problem", "batches", "batch_norms", "precision", "seeds"},
     "audit": {"seeds", "measures", "units", "problem", "precision", "spec", "results"},
     "reduced": {"devices", "methods", "spec", "products", "plan"},
     "density": {"precision", "problem", "methods", "seeds", "spec", "results", "spectrum", "hessian"},

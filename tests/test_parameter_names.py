@@ -14,7 +14,7 @@ from landscape.checkpoints import open_checkpoint
 from landscape.errors import InputError
 from landscape.losses import loss_by_name
 from landscape.models import build_model
-from landscape.parameter_names import chosen_names
+from landscape.parameter_names import chosen_names, tied_names
 from landscape.problem import Problem
 from landscape.spec import HessianSpec, ProblemSpec
 
@@ -129,3 +129,28 @@ def test_on_the_command_line(tmp_path):
     wrong = CliRunner().invoke(landscape, ["hessian", str(path), *chosen, "--params", "fc.*"])
     assert wrong.exit_code == 2
     assert "matches none of the model's parameters" in wrong.stderr
+
+
+def test_a_module_under_two_names_stays_whole():
+    """torch's functional_call alone would leave the weights it was given in the module."""
+    torch.manual_seed(0)
+    shared = nn.Linear(4, 4)
+    model = nn.Sequential(shared, nn.ReLU(), shared, nn.Linear(4, 3)).double()
+    x, y = torch.randn(10, 4, dtype=torch.float64), torch.randint(3, (10,))
+    problem = Problem(model, nn.CrossEntropyLoss(reduction="sum"), [(x, y)])
+    gradient = problem.gradient(problem.weights)
+    nn.functional.cross_entropy(model(x), y).backward()
+    expected = torch.cat([p.grad.reshape(-1) for p in model.parameters()])
+    torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-14)
+    assert isinstance(problem.model[0].weight, nn.Parameter)
+    assert problem.double().value(problem.weights) == pytest.approx(problem.value(problem.weights))
+    v = torch.ones_like(problem.weights)
+    difference = problem.gradient(problem.weights + 1e-6 * v) - problem.gradient(problem.weights - 1e-6 * v)
+    torch.testing.assert_close(problem.hessian(problem.weights)(v), difference / 2e-6, rtol=1e-6, atol=1e-8)
+
+
+def test_tied_names():
+    embedding, head = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
+    head.weight = embedding.weight
+    assert tied_names(nn.ModuleDict({"a": embedding, "b": head})) == {"b.weight": "a.weight"}
+    assert tied_names(nn.ModuleDict({"a": embedding, "b": embedding})) == {}

@@ -11,6 +11,7 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_leaves
 
 from landscape.kernels import twice_differentiable
+from landscape.parameter_names import tied_names
 from landscape.units.elementwise import ELEMENTWISE
 from landscape.units.layers import LAYERS, LOOKED_UP
 from landscape.units.norms import NORMS
@@ -81,7 +82,8 @@ def units_of(model: nn.Module, inputs: Any) -> Units:
     keywords = dict(inputs) if isinstance(inputs, Mapping) else {}
     places = () if keywords else tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
     with torch.no_grad(), twice_differentiable(model), tape:
-        outputs = functional_call(model, {**state, **buffers}, places, keywords)
+        tied = {name: state[first] for name, first in tied_names(model).items()}
+        outputs = functional_call(model, {**state, **tied, **buffers}, places, keywords, tie_weights=False)
     for x in tree_leaves(outputs):
         if isinstance(x, Tensor):
             tape.fix(x, OUTPUT)
