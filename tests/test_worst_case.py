@@ -133,7 +133,8 @@ def test_at_least_an_independent_search_with_ten_times_the_iterations_and_many_r
     radius = {"l2": 0.5, "l∞": 0.1, "adaptive l2": 0.5, "adaptive l∞": 0.2}[name]
     for seed in range(20):
         problem = small_network(seed, nn.Tanh if seed % 2 else nn.ReLU)
-        found = numbers(problem, spec(**{field: (radius,)}))[f"worst-case {name} ρ={radius:g}"]
+        defaults = MeasuresSpec(**{**NONE, "measures": ("worst-case",), field: (radius,)})
+        found = numbers(problem, defaults)[f"worst-case {name} ρ={radius:g}"]
         assert found >= 0.99 * reference(problem, problem.weights, p, adaptive, radius), seed
 
 

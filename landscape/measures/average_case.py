@@ -19,7 +19,7 @@ from torch import Tensor
 
 from landscape import seeds
 from landscape.aliases import Vector
-from landscape.measures.logits import with_normalised_logits
+from landscape.measures.logits import SUFFIX, with_normalised_logits
 from landscape.measures.row import Row, Subject
 from landscape.problem import Problem
 from landscape.spec import MeasuresSpec
@@ -39,6 +39,7 @@ def rows(subject: Subject) -> list[Row]:
     centre, found = problem.value(w), []
     for radius, adaptive in radii:
         name = f"average-case {'adaptive ' if adaptive else ''}ρ={radius:g}"
+        name += SUFFIX if spec.logit_normalisation else ""
         subject.watch(name)
         found.append(_row(name, problem, w, centre, radius, adaptive, spec))
     return found

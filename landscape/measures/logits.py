@@ -15,6 +15,9 @@ from landscape.problem import Problem
 
 _SMALLEST = 1e-10
 
+SUFFIX = ", logits normalised"
+"""Added to the name of a number that is measured so."""
+
 
 def normalised(outputs: Tensor, axis: int) -> Tensor:
     """(z − z̄)/max(‖z − z̄‖₂, 1e-10) along `axis`, of the shape of z."""

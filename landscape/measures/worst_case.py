@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from landscape import seeds
-from landscape.measures.logits import with_normalised_logits
+from landscape.measures.logits import SUFFIX, with_normalised_logits
 from landscape.measures.row import Row, Subject
 from landscape.measures.shards import Group, groups_of, shards_of
 from landscape.methods.ball import CONVERGED, ROWS, BallMaximum, maximise_in_ball
@@ -45,7 +45,7 @@ def rows(subject: Subject) -> list[Row]:
         at = {}
         for radius in sorted(set(radii)):
             name = f"worst-case {'adaptive ' if adaptive else ''}{_NORMS[norm]} ρ={radius:g}"
-            name += f" m={spec.shard}" if spec.shard else ""
+            name += (f" m={spec.shard}" if spec.shard else "") + (SUFFIX if spec.logit_normalisation else "")
             maxima = []
             for number, group in enumerate(groups):
                 subject.watch(f"{name}, {number + 1} of {len(groups)}" if len(groups) > 1 else name)
