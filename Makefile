@@ -1,17 +1,21 @@
-# make demo | test | check | format | figures | bench | study-digits | study-keskar — each makes .venv itself when it is missing.
+# make demo | test | test-slow | check | format | figures | bench | study-digits | study-keskar — each makes .venv itself when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
 # Tests by as many processes as there are cores, up to four: each may need some GiB. One thread for each, also in BLAS.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 export LANDSCAPE_DATA
 
-.PHONY: demo test check format figures bench study-digits study-keskar
+.PHONY: demo test test-slow check format figures bench study-digits study-keskar
 
 demo: .venv/.core
 	$(BIN)/landscape demo
 
 test: .venv/.dev
-	$(PYTEST)
+	$(PYTEST) -m "not slow"
+
+# The rest of the tests: searches with many restarts, killed runs, wheels.
+test-slow: .venv/.dev
+	$(PYTEST) -m slow
 
 check: .venv/.dev
 	$(BIN)/ruff format --check .

@@ -149,6 +149,7 @@ def test_products_by_engine(digits):
     assert max(row["error"] for row in (record["ours"], *record["variants"].values())) < 1e-4
 
 
+@pytest.mark.slow
 def test_the_gpu_script_on_a_cpu(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(product, "available", list)
     monkeypatch.setattr(gpu, "installed", lambda package: False)

@@ -85,6 +85,7 @@ def test_the_seed_decides_the_start_and_nothing_else():
     assert first.eigenvalues[0] == pytest.approx(other.eigenvalues[0], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_sampling_errors_predict_the_scatter_over_samples():
     """Rayleigh quotients at fixed vectors scatter over bootstrap samples as the standard errors say."""
     case = network("mlp", examples=240)

@@ -12,11 +12,9 @@ from landscape.spec import SharpnessSpec
 
 
 @pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+def threads(monkeypatch):
+    """As if there were two; two that really run beside other tests would wait for one another."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
 
 
 @pytest.mark.usefixtures("threads")
@@ -47,7 +45,7 @@ def test_only_where_it_pays(monkeypatch):
     assert several_at_once(problem, problem.weights, 1) is None
     monkeypatch.setattr(side_by_side, "_QUICK", 0.0)
     assert several_at_once(problem, problem.weights, 3) is None
-    torch.set_num_threads(1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     monkeypatch.setattr(side_by_side, "_QUICK", math.inf)
     assert several_at_once(problem, problem.weights, 3) is None
 
