@@ -15,11 +15,13 @@ from matplotlib.figure import Figure
 
 from landscape.errors import InputError, illegal
 from landscape.results import (
+    AuditResult,
     ComparisonResult,
     CorrelationResult,
     DensityResult,
     DependenceResult,
     HessianResult,
+    MeasuresResult,
     Result,
     SharpnessResult,
     SurfaceResult,
@@ -29,11 +31,13 @@ from landscape.results import (
 from landscape.spec import LineSpec, PlaneSpec
 
 from . import (
+    audit,
     comparison,
     correlation,
     density,
     dependence,
     eigenvalues,
+    measures,
     parametric,
     plane,
     sharpness_bars,
@@ -55,6 +59,8 @@ RECIPES: dict[str, Callable[..., Figure]] = {
     "sharpness_bars": sharpness_bars.draw,
     "comparison": comparison.draw,
     "correlation": correlation.draw,
+    "measures": measures.draw,
+    "audit": audit.draw,
     "trace": trace.draw,
     "density": density.draw,
     "track": track.draw,
@@ -95,6 +101,10 @@ def recipe_for(results: Sequence[Result]) -> str:
         return "trace"
     if kinds == {TrackResult} and len(results) == 1:
         return "track"
+    if kinds == {MeasuresResult}:
+        return "measures"
+    if kinds == {AuditResult} and len(results) == 1:
+        return "audit"
     if kinds == {CorrelationResult} and len(results) == 1:
         return "correlation"
     if kinds == {DependenceResult} and len(results) == 1:

@@ -27,6 +27,7 @@ DEMO: Pictures = {
 GALLERY: Pictures = {
     **DEMO,
     "correlation": ("correlation", ("correlation",), {}),
+    "audit": ("audit", ("audit",), {}),
     "keskar_dependence": ("dependence", ("keskar-dependence",), {}),
 }
 

@@ -23,11 +23,13 @@ from scipy.interpolate import RegularGridInterpolator
 
 from landscape.errors import InputError
 from landscape.results import (
+    AuditResult,
     ComparisonResult,
     CorrelationResult,
     DensityResult,
     DependenceResult,
     HessianResult,
+    MeasuresResult,
     SharpnessResult,
     SurfaceResult,
     TraceResult,
@@ -38,6 +40,7 @@ from landscape.spec import (
     DensitySpec,
     HessianSpec,
     LineSpec,
+    MeasuresSpec,
     PlaneSpec,
     RandomPlaneSpec,
     SharpnessSpec,
@@ -246,6 +249,34 @@ def dependence(
     )  # fmt: skip
 
 
+def measured(factor=1.0, path="a.pt") -> MeasuresResult:
+    names = (
+        "λ₁",
+        "worst-case adaptive l∞ ρ=0.01 m=128, logits normalised",
+        "PAC-Bayes magnitude-aware 1/σ²",
+        "norm ‖w‖₂",
+    )
+    values = factor * np.array([0.3, 1e-3, 2.7, 12.0])
+    return MeasuresResult(
+        spec=MeasuresSpec(), loss=0.1, names=names, groups=("keskar",) * 4, values=values, errors=values / 10,
+        certificates=({},) * 4, invariant=((),) * 4, provenance={"checkpoint": path},
+    )  # fmt: skip
+
+
+def audited() -> AuditResult:
+    base = measured()
+    kinds = ("relu-layer", "relu", "batch-norm", "permutation")
+    changes = np.array([[13.0, 66.0, 0.4, 1e-15], [0, 1e-16, 2e-15, 0], [1e-9, 1e-3, np.inf, 3e-7], [2.0, 3.0, 1.0, 0]])
+    claims = np.array([[False] * 3 + [True], [True] * 4, [True] * 4, [False] * 3 + [True]])
+    return AuditResult(
+        spec=MeasuresSpec(), loss=0.1, names=base.names, measures=base.groups, kinds=kinds, values=base.values,
+        errors=base.errors, values_after=np.tile(base.values[:, None], 4), errors_after=np.zeros((4, 4)),
+        changes=changes, claims=claims, allowances=np.zeros((4, 4)), spreads=np.full(4, np.nan),
+        output_changes=np.zeros(4), verdicts=tuple(("moves",) * 3 + ("invariant",) for _ in range(4)),
+        groups=(("relu", "0.weight", 5),), left_out=(),
+    )  # fmt: skip
+
+
 CASES = {
     "eigenvalues": (hessians(), {"names": THRICE}),
     "eigenvalues-both-ends": (hessians("both"), {"names": THRICE}),
@@ -284,6 +315,12 @@ CASES = {
     "sharpness-results": ([sharpness(1, "a"), sharpness(30, "b")], {}),
     "comparison": ([comparison(LONG, eigenvalues=2)], {"recipe": "comparison"}),
     "correlation": ([correlation()], {}),
+    "measures": ([measured()], {}),
+    "measures-of-three": (
+        [measured(), measured(3.0, "b.pt"), measured(40.0, "c.pt")],
+        {"names": LONG, "width": "single"},
+    ),
+    "audit": ([audited()], {}),
     "correlation-without-settings": ([correlation(40, settings=False)], {"limit": 30, "width": "double"}),
     "trace": ([trace(), trace(400.0)], {"names": LONG[:2]}),
     "density": ([density()], {}),
@@ -658,6 +695,22 @@ def test_correlation_ranks_the_measures_and_hollows_what_may_be_chance():
     assert all(-0.1 <= t <= 0.2 for t in open_.get_xdata())
     with pytest.raises(InputError, match="'pie' is not in"):
         draw([correlation()], measures=["pie"])
+
+
+def test_audit_draws_every_finite_change_and_fills_what_must_not_move():
+    axes = draw([audited()]).axes[0]
+    drawn = {}
+    for line in axes.lines:
+        if line.get_gid():
+            filled = line.get_markerfacecolor() != "white"
+            for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True):
+                drawn[round(y), line.get_gid()] = float(x), filled
+    result = audited()
+    for i, row in enumerate(result.changes):
+        for k, kind in enumerate(result.kinds):
+            x, filled = drawn[i, kind]
+            assert filled == result.claims[i, k]
+            assert (x == pytest.approx(max(row[k], 1e-17))) if np.isfinite(row[k]) else np.isnan(x)
 
 
 def test_density_states_its_widths(monkeypatch):
