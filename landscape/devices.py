@@ -1,9 +1,14 @@
 """Devices, for choices that depend on what fits and on what is fast: their names, free memory, and waiting for them."""
 
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+
+Outcome = TypeVar("Outcome")
 
 
 def available_bytes(device: torch.device) -> int:
@@ -34,6 +39,15 @@ def wait_for(device: torch.device) -> None:
     """Wait until the device has done what it was given; for timings only."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def timed(run: Callable[[], Outcome], device: torch.device) -> tuple[float, Outcome]:
+    """Seconds that a run takes on a device that is idle before it, and its outcome."""
+    wait_for(device)
+    begun = time.perf_counter()
+    outcome = run()
+    wait_for(device)
+    return time.perf_counter() - begun, outcome
 
 
 def _meminfo() -> int | None:

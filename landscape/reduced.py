@@ -6,14 +6,14 @@ multiplies several times as fast in TF32, most products of the search then cost 
 """
 
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 
 from landscape.aliases import Matvec, Vector
-from landscape.devices import wait_for
+from landscape.devices import timed
 from landscape.errors import InputError, illegal
 from landscape.methods.inner import norm
 from landscape.methods.refine import refine
@@ -56,11 +56,7 @@ def _pays(matvec: Product, v: Vector) -> bool:
     seconds: tuple[list[float], list[float]] = [], []
     for _ in range(_TRIALS):
         for run, taken in zip((matvec, matvec.rough), seconds, strict=True):
-            wait_for(v.device)
-            begun = time.perf_counter()
-            run(v)
-            wait_for(v.device)
-            taken.append(time.perf_counter() - begun)
+            taken.append(timed(partial(run, v), v.device)[0])
     full, reduced = map(statistics.median, seconds)
     return reduced <= _WORTH * full
 

@@ -1,7 +1,6 @@
 """The loss and its gradient at several weights in one run, for networks so small that this is faster."""
 
-import math
-import time
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -9,7 +8,7 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 
 from landscape.aliases import Vector
-from landscape.devices import wait_for
+from landscape.devices import timed
 from landscape.methods.lockstep import Several
 from landscape.problem import Problem
 from landscape.products.engines import FAILURES, same
@@ -47,24 +46,15 @@ def several_at_once(problem: Problem, w: Vector, count: int) -> Several | None:
             total += values
         return (total / problem.size).tolist(), gradients.div_(problem.size)
 
-    seconds: list[float] = []
     try:
-        begun = time.perf_counter()
-        problem.value_and_gradient(w)
-        wait_for(w.device)
-        if time.perf_counter() - begun > _QUICK:
+        if timed(lambda: problem.value_and_gradient(w), w.device)[0] > _QUICK:
             return None
         (_, expected), (_, found) = one_by_one(rows), together(rows)
         if not same(found, expected):
             return None
-        for run in (one_by_one, together):
-            fastest = math.inf
-            for _ in range(_REPEATS):
-                begun = time.perf_counter()
-                run(rows)
-                wait_for(w.device)
-                fastest = min(fastest, time.perf_counter() - begun)
-            seconds.append(fastest)
+        seconds = [
+            min(timed(partial(run, rows), w.device)[0] for _ in range(_REPEATS)) for run in (one_by_one, together)
+        ]
     except (*FAILURES, torch.OutOfMemoryError):
         return None
     return together if seconds[1] <= _WORTH * seconds[0] else None

@@ -1,8 +1,8 @@
 """The order of images in memory: channels last where this device's convolutions are faster so."""
 
 import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from landscape.aliases import Batch, Vector
 from landscape.batches import first_rows
-from landscape.devices import wait_for
+from landscape.devices import timed
 
 _TRIAL_ROWS = 32
 _REPEATS = 3
@@ -31,11 +31,9 @@ def channels_last_is_faster(gradient: Callable[[Vector, Batch], Vector], w: Vect
     seconds: tuple[list[float], list[float]] = [], []
     for repeat in range(_REPEATS + 1):
         for candidate, taken in zip(candidates, seconds, strict=True):
-            begun = time.perf_counter()
-            gradient(w, candidate)
-            wait_for(w.device)
+            elapsed, _ = timed(partial(gradient, w, candidate), w.device)
             if repeat:
-                taken.append(time.perf_counter() - begun)
+                taken.append(elapsed)
     return statistics.median(seconds[1]) < statistics.median(seconds[0])
 
 

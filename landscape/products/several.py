@@ -5,7 +5,6 @@ several threads on a CPU), a batched matrix product of p vectors takes little mo
 """
 
 import importlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from landscape.aliases import Matvec
-from landscape.devices import wait_for
+from landscape.devices import timed
 from landscape.products.code import function
 from landscape.products.engines import FAILURES, Folded, checked, same
 from landscape.products.simplify import simplify
@@ -56,7 +55,7 @@ class Several:
         if self.run is not None:
             return self.run(rows)
         if self.seconds is None:
-            self.seconds, images = self._timed(self._one_by_one, rows)
+            self.seconds, images = timed(lambda: self._one_by_one(rows), self.device)
             return images
         images = self._one_by_one(rows)
         self.run = self._tried(rows, images) or self._one_by_one
@@ -70,13 +69,6 @@ class Several:
     def _one_by_one(self, rows: Float[Tensor, "p n"]) -> Float[Tensor, "p n"]:
         return torch.stack([self.one(row) for row in rows])
 
-    def _timed(self, run: Rows, rows: Float[Tensor, "p n"]) -> tuple[float, Tensor]:
-        wait_for(self.device)
-        begun = time.perf_counter()
-        images = run(rows)
-        wait_for(self.device)
-        return time.perf_counter() - begun, images
-
     def _tried(self, rows: Float[Tensor, "p n"], images: Float[Tensor, "p n"]) -> Rows | None:
         try:
             with torch.no_grad(), _without_fallbacks():
@@ -88,11 +80,11 @@ class Several:
                     total += run(rows)
                 return total.mul_(self.factor)
 
-            timed = [self._timed(together, rows) for _ in range(_REPEATS)]
+            trials = [timed(lambda: together(rows), self.device) for _ in range(_REPEATS)]
         except (*FAILURES, torch.OutOfMemoryError):
             return None
-        faster = self.seconds is not None and min(seconds for seconds, _ in timed) <= _WORTH * self.seconds
-        return together if faster and same(timed[-1][1], images) else None
+        faster = self.seconds is not None and min(seconds for seconds, _ in trials) <= _WORTH * self.seconds
+        return together if faster and same(trials[-1][1], images) else None
 
 
 def at_once(part: Folded, rows: Float[Tensor, "p n"]) -> Rows:
