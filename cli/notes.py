@@ -4,7 +4,17 @@ from typing import Any
 
 import numpy as np
 
-from landscape.results import AuditResult, DensityResult, HessianResult, Result, TraceResult, TrackResult
+from landscape.results import (
+    AuditResult,
+    ComparisonResult,
+    CorrelationResult,
+    DensityResult,
+    HessianResult,
+    MeasuresResult,
+    Result,
+    TraceResult,
+    TrackResult,
+)
 
 
 def notes(result: Result) -> list[str]:
@@ -96,6 +106,18 @@ def _track(result: TrackResult) -> list[str]:
     return lines
 
 
+def _measures(result: MeasuresResult | AuditResult) -> list[str]:
+    return [f"No {measure}: {reason}" for measure, reason in result.undefined]
+
+
+def _comparison(result: ComparisonResult) -> list[str]:
+    """What some checkpoints lack, a line for each measure and reason."""
+    lacking: dict[tuple[str, str], list[str]] = {}
+    for checkpoint, measure, reason in result.undefined:
+        lacking.setdefault((measure, reason), []).append(checkpoint)
+    return [f"No {measure} for {', '.join(names)}: {reason}" for (measure, reason), names in lacking.items()]
+
+
 def _audit(result: AuditResult) -> list[str]:
     """What was transformed and how exactly, how the verdicts were reached, and what was left out."""
     count = {kind: sum(k == kind for k, _, _ in result.groups) for kind in result.kinds}
@@ -118,7 +140,7 @@ def _audit(result: AuditResult) -> list[str]:
         names = [f"{name} ({reason})" for k, name, reason in result.left_out if k == kind]
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         lines.append(f"Left out of {kind}: {'; '.join(names[:5])}{more}.")
-    return lines
+    return lines + _measures(result)
 
 
 _NOTES = {
@@ -127,4 +149,7 @@ _NOTES = {
     TraceResult: _trace,
     TrackResult: _track,
     AuditResult: _audit,
+    MeasuresResult: _measures,
+    ComparisonResult: _comparison,
+    CorrelationResult: _comparison,
 }

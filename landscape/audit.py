@@ -114,7 +114,7 @@ def measure(
         allowances=_relative(cells.errors, before.values[:, None]), spreads=spreads,
         output_changes=np.array([one.change for one in changed]), verdicts=cells.verdicts(),
         groups=tuple((one.kind, group.name, group.size) for one in changed for group in one.groups),
-        left_out=tuple(left_out),
+        left_out=tuple(left_out), undefined=before.undefined,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from landscape import hessian, measures, sharpness, trace
-from landscape.errors import InputError
+from landscape.errors import InputError, UndefinedError
 from landscape.results import ComparisonResult, SharpnessResult
 from landscape.spec import CompareSpec, HessianSpec, MeasuresSpec, SharpnessSpec, TraceSpec
 
@@ -28,20 +28,23 @@ def measure(
 ) -> ComparisonResult:
     """One row per (label, checkpoint); equal labels are repetitions (seeds) of one recipe.
 
-    Columns a checkpoint lacks (a distance without initial weights, an accuracy of a regression) are NaN;
-    columns that every checkpoint lacks are left out. Errors: the sampling standard error of an eigenvalue,
-    the standard error of the trace, the standard deviation over trials of a sharpness. measures_spec: further
-    measures (`landscape.measures`), each number a column; Keskar's is `spec.sharpness`.
+    Columns a checkpoint lacks (a distance without initial weights, an accuracy of a regression, a path norm of a
+    network with tanh) are NaN; columns that every checkpoint lacks are left out. Errors: the sampling standard
+    error of an eigenvalue, the standard error of the trace, the standard deviation over trials of a sharpness.
+    measures_spec: further measures (`landscape.measures`), each number a column; Keskar's is `spec.sharpness`.
     Raises `InputError` when there is no checkpoint.
     """
     begun = time.perf_counter()
     rows: list[dict[str, Column]] = []
-    labels, names, provenance, settings = [], [], [], []
+    labels, names, provenance, settings, undefined = [], [], [], [], []
     conditions: dict = {}
     for number, (label, opened) in enumerate(entries):
         if progress is not None:
             progress(number, None, label)
-        rows.append(_row(opened, spec, sharpness_spec or SharpnessSpec(), measures_spec or MeasuresSpec()))
+        row = _row(opened, spec, sharpness_spec or SharpnessSpec())
+        others, without = _others(opened, measures_spec or MeasuresSpec())
+        rows.append(row | others)
+        undefined += [(str(opened.path), name, reason) for name, reason in without]
         labels.append(label)
         names.append(str(opened.path))
         provenance.append(opened.provenance())
@@ -54,13 +57,11 @@ def measure(
     return ComparisonResult(
         labels=tuple(labels), checkpoints=tuple(names), columns=columns, values=table[..., 0], errors=table[..., 1],
         seconds=time.perf_counter() - begun, conditions=conditions, provenance={"rows": provenance},
-        settings=tuple(settings),
+        settings=tuple(settings), undefined=tuple(undefined),
     )  # fmt: skip
 
 
-def _row(
-    opened: "Opened", spec: CompareSpec, sharpness_spec: SharpnessSpec, measures_spec: MeasuresSpec
-) -> dict[str, Column]:
+def _row(opened: "Opened", spec: CompareSpec, sharpness_spec: SharpnessSpec) -> dict[str, Column]:
     row: dict[str, Column] = {}
     for split, problem in (("train", opened.train), ("test", opened.test)):
         found = opened.evaluate(split)
@@ -77,13 +78,21 @@ def _row(
         row["trace"] = (estimate.trace, estimate.standard_error)
     if spec.sharpness:
         row |= sharpness_columns(sharpness.measure(problem, sharpness_spec))
-    others = tuple(name for name in measures_spec.measures if name != "keskar")
-    if others:
-        found = measures.measure(problem, replace(measures_spec, measures=others), initial=opened.initial)
-        row |= dict(zip(found.names, zip(found.values, found.errors, strict=True), strict=True))
     if spec.distance and opened.initial is not None:
         row["distance ‖w−w₀‖"] = ((problem.weights - opened.initial).double().norm().item(), np.nan)
     return row
+
+
+def _others(opened: "Opened", spec: MeasuresSpec) -> tuple[dict[str, Column], tuple[tuple[str, str], ...]]:
+    """The columns of further measures, and (measure, reason) of those that have no meaning for the checkpoint."""
+    names = tuple(name for name in spec.measures if name != "keskar")
+    if not names:
+        return {}, ()
+    try:
+        found = measures.measure(opened.main, replace(spec, measures=names), initial=opened.initial)
+    except UndefinedError as reason:
+        return {}, ((", ".join(names), str(reason)),)
+    return dict(zip(found.names, zip(found.values, found.errors, strict=True), strict=True)), found.undefined
 
 
 def _binomial_error(share: float, count: int) -> float:

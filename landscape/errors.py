@@ -9,6 +9,10 @@ class InputError(ValueError):
     """Bad input: an argument out of range, an unreadable file, data that is not what it should be."""
 
 
+class UndefinedError(InputError):
+    """What was asked for has no meaning for this model, loss or data, where it may have one for others."""
+
+
 def illegal(argument: str, value: object, legal: str, remedy: str) -> InputError:
     """The standard sentence: `argument = value is not legal; it must be legal. remedy.`"""
     shown = repr(value)

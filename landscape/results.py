@@ -231,6 +231,7 @@ class MeasuresResult(Result):
     deviation over trials, NaN where a number has none. groups: the measure's name in `spec.MEASURES`.
     certificates: for each number what is needed to judge it (converged, evaluations, …), as its measure says.
     invariant: for each number the kinds of rescalings that leave it as it is by its definition.
+    undefined: (measure, reason) of those asked for that have no meaning here.
     """
 
     kind: ClassVar[str] = "measures"
@@ -242,6 +243,7 @@ class MeasuresResult(Result):
     errors: np.ndarray
     certificates: tuple[Mapping[str, Any], ...]
     invariant: tuple[tuple[str, ...], ...] = ()
+    undefined: tuple[tuple[str, str], ...] = ()
 
 
 VERDICTS = ("invariant", "within error", "moves", "BROKEN")
@@ -257,7 +259,8 @@ class AuditResult(Result):
     (rows, kinds) the change that is put down to errors and draws. verdicts: by row one of `VERDICTS` for each kind.
     spreads: (rows,) the largest relative change under other seeds, NaN where no verdict needed it.
     output_changes: (kinds,) what the transformation changed in the network's outputs, relative.
-    groups: (kind, name, units) of the groups transformed; left_out: (kind, name, reason).
+    groups: (kind, name, units) of the groups transformed; left_out: (kind, name, reason). undefined: (measure, reason)
+    as in `MeasuresResult`.
     """
 
     kind: ClassVar[str] = "audit"
@@ -278,6 +281,7 @@ class AuditResult(Result):
     verdicts: tuple[tuple[str, ...], ...]
     groups: tuple[tuple[str, str, int], ...]
     left_out: tuple[tuple[str, str, str], ...]
+    undefined: tuple[tuple[str, str], ...] = ()
 
     @property
     def broken(self) -> tuple[tuple[str, str], ...]:
@@ -323,7 +327,7 @@ class ComparisonResult(Result):
 
     columns: names with units, e.g. "test accuracy (%)". values, errors: (rows, columns); errors are the
     measurement's own standard error or deviation (NaN where it has none). settings: how each row's run was trained,
-    {} where it did not record that.
+    {} where it did not record that. undefined: (checkpoint, measure, reason) of what has no meaning there.
     """
 
     kind: ClassVar[str] = "comparison"
@@ -333,6 +337,7 @@ class ComparisonResult(Result):
     values: np.ndarray
     errors: np.ndarray
     settings: tuple[Mapping[str, Any], ...] = ()
+    undefined: tuple[tuple[str, str, str], ...] = ()
 
     def groups(self) -> dict[str, np.ndarray]:
         """Row indices by label, in order of first appearance."""

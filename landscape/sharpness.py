@@ -36,7 +36,7 @@ from landscape.aliases import Vector
 from landscape.errors import InputError
 from landscape.methods.affine import Function, columns, pseudo_inverse, restricted, restricted_at_several
 from landscape.methods.box import BoxMaximum, maximise_in_box
-from landscape.methods.lockstep import Several
+from landscape.methods.lockstep import EvaluateSeveral
 from landscape.precision import full_precision
 from landscape.problem import Problem
 from landscape.results import SharpnessResult
@@ -87,14 +87,16 @@ class _Place:
     """One trial's space: f of the coordinates z, |A⁺x| + 1, jittered starts and random corners in units of the box."""
 
     function: Function
-    several: Several | None
+    several: EvaluateSeveral | None
     scale: Vector
     starts: Float[Tensor, "restarts n"]
     corners: Float[Tensor, "corners n"]
     solver: str
 
 
-def _place(problem: Problem, x: Vector, space: str, spec: SharpnessSpec, trial: int, several: Several | None) -> _Place:
+def _place(
+    problem: Problem, x: Vector, space: str, spec: SharpnessSpec, trial: int, several: EvaluateSeveral | None
+) -> _Place:
     def draw(what: str, law: Callable[..., Tensor], count: int, like: Vector) -> Tensor:
         """Rows drawn one by one in float64, so that they are the same in float32 and need little memory."""
         rng, wide = seeds.stream(spec.seed, "sharpness", space, what, trial), like.double()

@@ -9,7 +9,7 @@ from torch.func import grad_and_value, vmap
 
 from landscape.aliases import Vector
 from landscape.devices import timed
-from landscape.methods.lockstep import Several
+from landscape.methods.lockstep import EvaluateSeveral
 from landscape.problem import Problem
 from landscape.products.engines import FAILURES, same
 
@@ -22,7 +22,7 @@ _WORTH = 0.9
 _REPEATS = 3
 
 
-def several_at_once(problem: Problem, w: Vector, count: int) -> Several | None:
+def several_at_once(problem: Problem, w: Vector, count: int) -> EvaluateSeveral | None:
     """`Problem.value_and_gradient` at `count` weights (count, n) at once; None where that is no faster, or fails.
 
     Found out by a trial around w, which also compares the outcomes; they agree up to rounding. A processor with one

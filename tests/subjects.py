@@ -23,6 +23,13 @@ def measured(name: str, problem: Problem, w: Tensor | None = None, initial: Tens
     return FILES[name](Subject(problem, w, loss, accuracy, MeasuresSpec(**spec), SharpnessSpec(), initial))
 
 
+def on(model: nn.Module, *shape: int, classes: int = 3, loss: str = "cross_entropy") -> Problem:
+    """A problem of six random examples."""
+    torch.manual_seed(0)
+    inputs = torch.randn(6, *shape, dtype=torch.float64)
+    return Problem(model.double().eval(), loss_by_name(loss), [(inputs, torch.arange(6) % classes)])
+
+
 def relu_mlp() -> nn.Sequential:
     return nn.Sequential(nn.Linear(6, 10), nn.ReLU(), nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 3))
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -195,6 +196,18 @@ def test_compare_groups_seeds_by_label(runs):
     assert {"train loss", "test accuracy (%)", "λ1", "trace", "distance ‖w−w₀‖"} <= set(result.columns)
     run("figure", "c", "--recipe", "comparison")
     assert Path("c.pdf").exists()
+
+
+def test_compare_says_which_measure_a_checkpoint_has_not(runs):
+    run("train", "smooth", "--model", "mlp", "--model-arg", "widths=8", "--model-arg", "activation=tanh", "--epochs", 1)
+    words = ("compare", runs["r0"], "smooth", "--no-sharpness", "--eigenvalues", 0, "--measure", "path-norm", "-o", "c")
+    out = run(*words, "--measure", "norm").stdout
+    result = load("c")
+    path, length = (result.values[:, result.columns.index(name)] for name in ("path norm", "norm ‖w‖₂"))
+    assert np.isfinite(length).all()
+    assert np.isfinite(path).tolist() == [True, False]
+    assert "No path-norm for" in out
+    assert "piecewise linear" in out
 
 
 def test_inspect_knows_results_and_checkpoints(runs):

@@ -10,6 +10,7 @@ from char_gpt import GPT
 from problems import TransformerBlock, network
 from subjects import (
     measured,
+    on,
     relu_mlp,
     rescaled_before_norm,
     rescaled_layer,
@@ -28,13 +29,6 @@ FUNCTION = ("path-norm", "fisher-rao", "margin")
 
 def values(name: str, problem: Problem, **options) -> np.ndarray:
     return np.array([row.value for row in measured(name, problem, **options)])
-
-
-def on(model: nn.Module, *shape: int, classes: int = 3, loss: str = "cross_entropy") -> Problem:
-    """A problem of six random examples."""
-    torch.manual_seed(0)
-    inputs = torch.randn(6, *shape, dtype=torch.float64)
-    return Problem(model.double().eval(), loss_by_name(loss), [(inputs, torch.arange(6) % classes)])
 
 
 # -- norm and distance --------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from torch import Tensor
 from landscape import seeds
 from landscape.aliases import Vector
 from landscape.measures.logits import SUFFIX, with_normalised_logits
-from landscape.measures.row import Row, Subject
+from landscape.measures.row import RESCALINGS, Row, Subject
 from landscape.problem import Problem
 from landscape.spec import MeasuresSpec
 
@@ -67,7 +67,7 @@ def _row(
         "converged": converged,
         "walls": sum(not math.isfinite(rise) for rise in rises),
     }
-    return Row(name, mean, error, certificate, ("relu", "batch-norm") if adaptive else ())
+    return Row(name, mean, error, certificate, RESCALINGS if adaptive else ())
 
 
 def _noise(w: Vector, spec: MeasuresSpec, pair: int) -> Tensor:

@@ -12,9 +12,9 @@ Any rescaling w → Tw of the parameters that leaves the function the same chang
 error: one standard error, the examples taken as a random sample: from about 32 groups of them.
 """
 
-from landscape.errors import InputError
+from landscape.errors import UndefinedError
 from landscape.hessian import standard_errors
-from landscape.measures.row import Row, Subject
+from landscape.measures.row import RESCALINGS, Row, Subject
 
 
 def rows(subject: Subject) -> list[Row]:
@@ -22,10 +22,10 @@ def rows(subject: Subject) -> list[Row]:
     problem, w = subject.problem, subject.w
     if getattr(problem.loss, "likelihood", None) is None:
         name = problem.conditions()["loss"]
-        raise InputError(
+        raise UndefinedError(
             f"the loss {name} has no predictive distribution, of which fisher-rao takes the Fisher matrix. Use one of "
             "the losses by name (cross_entropy, mse, …)."
         )
     counts, quotients = problem.rayleigh_by_group(w, w[None], operator="ggn")
     value = float(quotients[0] @ counts / counts.sum())
-    return [Row("Fisher-Rao ⟨w, F w⟩", value, float(standard_errors(counts, quotients)[0]), {}, ("relu", "batch-norm"))]
+    return [Row("Fisher-Rao ⟨w, F w⟩", value, float(standard_errors(counts, quotients)[0]), {}, RESCALINGS)]

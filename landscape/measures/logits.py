@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from landscape.errors import InputError
+from landscape.errors import UndefinedError
 from landscape.losses import Loss
 from landscape.problem import Problem
 
@@ -26,14 +26,14 @@ def normalised(outputs: Tensor, axis: int) -> Tensor:
 
 
 def with_normalised_logits(problem: Problem) -> Problem:
-    """The problem of the normalised outputs, the same in all else; `InputError` for a loss without an axis of classes.
+    """The problem of the normalised outputs, the same in all else; `UndefinedError` without an axis of classes.
 
     The scale is part of the loss, so the model is what it was; accuracy is the same, for the order of logits is.
     """
     loss = problem.loss
     if not isinstance(loss, Loss) or loss.class_axis is None:
         name = getattr(loss, "name", type(loss).__name__)
-        raise InputError(
+        raise UndefinedError(
             f"logit_normalisation needs a loss of class logits, and the loss {name} has no axis of classes. "
             "Use cross_entropy, token_cross_entropy or causal_lm, or leave logit_normalisation off."
         )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from landscape.batches import IGNORED
-from landscape.errors import InputError
+from landscape.errors import UndefinedError
 from landscape.likelihoods import next_tokens
 from landscape.measures.row import RESCALINGS, Row, Subject
 
@@ -28,7 +28,7 @@ def rows(subject: Subject) -> list[Row]:
     name = subject.problem.conditions()["loss"]
     axis = _class_axis(subject.problem.loss)
     if name != "bce" and axis is None:
-        raise InputError(
+        raise UndefinedError(
             f"the loss {name} has no classes, between which to take a margin. Leave out the measure margin, or use a "
             "loss of classification by name (cross_entropy, nll, bce, …)."
         )

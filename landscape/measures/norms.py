@@ -5,7 +5,7 @@ Sources: Neyshabur et al. 2017 (arXiv 1706.08947); Hoffer et al. 2017 (arXiv 170
 Both are exact: error 0.
 """
 
-from landscape.errors import InputError
+from landscape.errors import UndefinedError
 from landscape.measures.row import Row, Subject
 from landscape.methods.inner import norm
 
@@ -18,7 +18,7 @@ def norm_rows(subject: Subject) -> list[Row]:
 def distance_rows(subject: Subject) -> list[Row]:
     """‖w − w₀‖₂."""
     if subject.initial is None:
-        raise InputError(
+        raise UndefinedError(
             "the checkpoint records no initial weights, from which to take the distance. Leave out the measure "
             "distance, or give the initial weights."
         )

@@ -21,7 +21,7 @@ not_folded (names of batch norms).
 import math
 
 from landscape import seeds
-from landscape.errors import InputError, illegal
+from landscape.errors import UndefinedError
 from landscape.measures.folding import Folded, folded
 from landscape.measures.row import RESCALINGS, Row, Subject
 from landscape.methods.crossing import crossing
@@ -35,13 +35,15 @@ def rows(subject: Subject) -> list[Row]:
     """1/σ² for both kinds of noise."""
     if math.isnan(subject.accuracy):
         name = subject.problem.conditions()["loss"]
-        raise InputError(
+        raise UndefinedError(
             f"the loss {name} has no accuracy, by whose drop PAC-Bayes defines σ. Leave out the measure pac-bayes, or "
             "use a loss of classification by name (cross_entropy, nll, bce, …)."
         )
     if subject.accuracy <= subject.spec.drop:
-        legal = f"below the accuracy at the weights, {subject.accuracy:.4g}"
-        raise illegal("drop", subject.spec.drop, legal, "Take a smaller one.")
+        raise UndefinedError(
+            f"drop = {subject.spec.drop} is not below the accuracy at the weights, {subject.accuracy:.4g}: no noise "
+            "makes it fall as much. Take a smaller one."
+        )
     found = folded(subject.problem, subject.w)
     weights = found.problem.weights
     size = float(norm(weights)) / len(weights) ** 0.5
@@ -63,10 +65,10 @@ def _row(name: str, subject: Subject, found: Folded, start: float, aware: bool) 
 
     at = crossing(sample, spec.drop, start, spec.sigma_tolerance, spec.max_pairs)
     if math.isinf(at.upper):
-        raise illegal(
-            "drop", spec.drop, f"a drop that noise can cause; even at σ = {at.lower:.3g} the accuracy {accuracy:.4g} "
-            "does not surely fall as much", "Take a smaller one, or more of max_pairs.",
-        )  # fmt: skip
+        raise UndefinedError(
+            f"drop = {spec.drop} is not a drop that noise causes here: even at σ = {at.lower:.3g} the accuracy "
+            f"{accuracy:.4g} does not surely fall as much. Take a smaller one, or more of max_pairs."
+        )
     sigma = at.middle
     value = sigma**-2 if sigma > 0 else math.inf
     certificate = {

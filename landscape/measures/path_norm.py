@@ -22,11 +22,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves, tree_map
 
 from landscape.batch_norms import batch_norms
-from landscape.errors import InputError
+from landscape.errors import UndefinedError
 from landscape.losses import prediction
 from landscape.measures.execution import call, some_inputs
 from landscape.measures.folding import folded, scale_and_shift, standardise
-from landscape.measures.row import Row, Subject
+from landscape.measures.row import RESCALINGS, Row, Subject
 
 _FACTOR = 1024.0
 """A power of two: rounding is the same at both scales, so that piecewise linear networks pass exactly."""
@@ -36,7 +36,7 @@ _FACTOR = 1024.0
 def rows(subject: Subject) -> list[Row]:
     """The path norm."""
     if any(m.training or m.running_mean is None for m in batch_norms(subject.problem.model)):
-        raise InputError(
+        raise UndefinedError(
             "path-norm needs batch norms with running statistics: one that takes each batch's own is no set of paths. "
             "Use batch_norm = running."
         )
@@ -51,7 +51,7 @@ def rows(subject: Subject) -> list[Row]:
     ones = tree_map(lambda x: torch.ones_like(x[:1]), inputs)
     total = float(prediction(call(model, ones)).sum())
     certificate = {"folded": list(found.merged), "not_folded": list(found.left)}
-    return [Row("path norm", math.sqrt(total), 0.0, certificate, ("relu", "batch-norm"))]
+    return [Row("path norm", math.sqrt(total), 0.0, certificate, RESCALINGS)]
 
 
 def _as_affine_map(norm: _BatchNorm) -> None:
@@ -62,9 +62,9 @@ def _as_affine_map(norm: _BatchNorm) -> None:
 
 
 def _check_piecewise_linear(model: nn.Module, inputs: object) -> None:
-    """Raise `InputError` unless the outputs grow as the inputs and all biases do."""
+    """Raise `UndefinedError` unless the outputs grow as the inputs and all biases do."""
     if not all(isinstance(x, Tensor) and x.is_floating_point() for x in tree_leaves(inputs)):
-        raise InputError("path-norm needs inputs that are real numbers: paths begin at them. Leave out path-norm.")
+        raise UndefinedError("path-norm needs inputs that are real numbers: paths begin at them. Leave out path-norm.")
     before = prediction(call(model, inputs))
     biases = [p for name, p in model.named_parameters() if name.rpartition(".")[2] == "bias"]
     for bias in biases:
@@ -73,7 +73,7 @@ def _check_piecewise_linear(model: nn.Module, inputs: object) -> None:
     for bias in biases:
         bias.div_(_FACTOR)
     if not torch.allclose(after, _FACTOR * before, rtol=1e-6, atol=1e-6 * _FACTOR * float(before.abs().max())):
-        raise InputError(
+        raise UndefinedError(
             "path-norm needs a network that is piecewise linear, such as one with ReLU: with inputs and biases times "
             f"{_FACTOR:g} this model's outputs are not (tanh, GELU, layer norm, attention, …). Leave out path-norm."
         )

@@ -26,11 +26,12 @@ from torch import Tensor, nn
 
 from landscape import seeds
 from landscape.aliases import Vector
-from landscape.errors import InputError, illegal
+from landscape.errors import InputError, UndefinedError, illegal
 from landscape.measures.execution import calls
 from landscape.measures.row import Row, Subject
 from landscape.methods.deflation import deflate
 from landscape.methods.probing import ControlledProbes
+from landscape.problem import Problem
 from landscape.products.product import Product
 from landscape.products.several import AT_ONCE
 from landscape.spec import TraceSpec
@@ -54,22 +55,38 @@ def rows(subject: Subject) -> list[Row]:
     ]
 
 
+def asked_layer(problem: Problem, w: Vector, asked: str | None) -> str | None:
+    """The weight that `layer` = asked names, itself or by its module; `InputError` where that is none."""
+    if asked is None:
+        return None
+    pieces = problem.named(w)
+    name = f"{asked}.weight" if asked not in pieces and f"{asked}.weight" in pieces else asked
+    if name not in _matrices(problem, w):
+        raise illegal("layer", asked, _legal(problem, w), "Name another layer.")
+    return name
+
+
 def _layer(subject: Subject) -> str:
-    """The name of the weight: `spec.layer`, itself or the module's, or the weight of the last linear layer called."""
-    pieces, asked = subject.problem.named(subject.w), subject.spec.layer
-    matrices = [name for name, piece in pieces.items() if piece.dim() == 2]
-    legal, remedy = f"a weight with two axes ({', '.join(matrices) or 'the model has none'})", "Name another layer."
-    if asked is not None:
-        name = f"{asked}.weight" if asked not in pieces and f"{asked}.weight" in pieces else asked
-        if name not in matrices:
-            raise illegal("layer", asked, legal, remedy)
+    """The name of the weight: what `spec.layer` names, or the weight of the last linear layer called."""
+    problem, w = subject.problem, subject.w
+    if name := asked_layer(problem, w, subject.spec.layer):
         return name
-    linear = [step.name for step in calls(subject.problem, subject.w) if isinstance(step.module, nn.Linear)]
+    linear = [step.name for step in calls(problem, w) if isinstance(step.module, nn.Linear)]
     names = [f"{name}.weight" if name else "weight" for name in linear]
-    found = [name for name in names if name in matrices]
+    found = [name for name in names if name in _matrices(problem, w)]
     if not found:
-        raise InputError(f"relative-flatness needs a trainable linear layer, and finds none. Set layer to {legal}.")
+        raise UndefinedError(
+            f"relative-flatness needs a trainable linear layer, and finds none. Set layer to {_legal(problem, w)}."
+        )
     return found[-1]
+
+
+def _matrices(problem: Problem, w: Vector) -> list[str]:
+    return [name for name, piece in problem.named(w).items() if piece.dim() == 2]
+
+
+def _legal(problem: Problem, w: Vector) -> str:
+    return f"a weight with two axes ({', '.join(_matrices(problem, w)) or 'the model has none'})"
 
 
 def _factor(W: Float[Tensor, "neurons inputs"]) -> Float[Tensor, "neurons rank"]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from landscape.aliases import Vector
-from landscape.errors import InputError
+from landscape.errors import InputError, UndefinedError
 from landscape.measures import (
     average_case,
     curvature,
@@ -59,8 +59,9 @@ def measure(
     """The measures that `spec` names, at `weights` (n,), default the problem's own.
 
     initial: w₀ (n,), for the distance. keskar: the spec of Keskar's measure. progress(done, total, what) is called
-    as the work goes on. Raises `InputError` when the loss at the weights is not finite, and for a measure that the
-    problem's model or loss has no meaning for.
+    as the work goes on. A measure that has no meaning for this model, loss or data gives no number, and `undefined` of
+    the result says why. Raises `InputError` when the loss at the weights is not finite or an option is not legal, and
+    `UndefinedError` when no measure at all gives a number.
     """
     began = time.perf_counter()
     w = problem.weights if weights is None else weights
@@ -69,7 +70,10 @@ def measure(
         raise InputError(f"the loss at the weights is {loss}: sharpness needs a finite one. Check weights and data.")
     rows: list[Row] = []
     groups: list[str] = []
+    undefined: dict[str, str] = {}
     names = tuple(dict.fromkeys(spec.measures))
+    if "relative-flatness" in names:
+        relative_flatness.asked_layer(problem, w, spec.layer)  # a wrong name ends here, not after the other measures
     for done, name in enumerate(names):
 
         def watch(what: str, done: int = done, name: str = name) -> None:
@@ -77,13 +81,21 @@ def measure(
                 progress(done, len(names), f"{name}: {what}" if what else name)
 
         watch("")
-        found = FILES[name](Subject(problem, w, loss, accuracy, spec, keskar or SharpnessSpec(), initial, watch))
+        subject = Subject(problem, w, loss, accuracy, spec, keskar or SharpnessSpec(), initial, watch)
+        try:
+            found = FILES[name](subject)
+        except UndefinedError as reason:
+            undefined[name] = str(reason)
+            continue
         rows += found
         groups += [name] * len(found)
+    if undefined and not rows:
+        raise UndefinedError(" ".join(undefined.values()))
     return MeasuresResult(
         spec=spec, loss=loss, seconds=time.perf_counter() - began,
         conditions={**problem.conditions(), "accuracy": accuracy},
         names=tuple(row.name for row in rows), groups=tuple(groups),
         values=np.array([row.value for row in rows]), errors=np.array([row.error for row in rows]),
         certificates=tuple(dict(row.certificate) for row in rows), invariant=tuple(row.invariant for row in rows),
+        undefined=tuple(undefined.items()),
     )  # fmt: skip

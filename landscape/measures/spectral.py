@@ -24,7 +24,7 @@ from torch.func import functional_call
 from landscape import seeds
 from landscape.aliases import Vector
 from landscape.curvature import vjp
-from landscape.errors import InputError
+from landscape.errors import UndefinedError
 from landscape.measures.execution import calls
 from landscape.measures.row import Row, Subject
 from landscape.methods.restart import extreme_eigenpairs
@@ -51,7 +51,9 @@ def rows(subject: Subject) -> list[Row]:
         norms[name], residuals[name], done = max(found)
         converged.append(done)
     if not norms:
-        raise InputError("the model calls no linear or convolutional layer, whose spectral norms could be multiplied.")
+        raise UndefinedError(
+            "the model calls no linear or convolutional layer, whose spectral norms could be multiplied."
+        )
     logarithm = sum(math.log10(v) if v > 0 else -math.inf for v in norms.values())
     product = 10.0**logarithm if logarithm < 308 else math.inf
     relative = sum(residuals.values()) / 2

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from landscape import seeds
 from landscape.measures.logits import SUFFIX, with_normalised_logits
-from landscape.measures.row import Row, Subject
+from landscape.measures.row import RESCALINGS, Row, Subject
 from landscape.measures.shards import Group, groups_of, shards_of
 from landscape.methods.ball import CONVERGED, ROWS, BallMaximum, maximise_in_ball
 from landscape.methods.norm_balls import ball
@@ -90,4 +90,4 @@ def _row(name: str, groups: list[Group], maxima: list[BallMaximum], adaptive: bo
         "converged": relative <= CONVERGED,
         "walls": sum(maximum.walls for maximum in maxima),
     }
-    return Row(name, value, certificate=certificate, invariant=("relu", "batch-norm") if adaptive else ())
+    return Row(name, value, certificate=certificate, invariant=RESCALINGS if adaptive else ())

@@ -12,7 +12,7 @@ from torch import Tensor
 from landscape.aliases import Vector
 from landscape.errors import illegal
 from landscape.methods.inner import combinations, products
-from landscape.methods.lockstep import Several
+from landscape.methods.lockstep import EvaluateSeveral
 
 Function = Callable[[Tensor], tuple[float, Tensor]]
 _BLOCK = 1 << 16
@@ -75,7 +75,7 @@ def restricted(value_and_gradient: Function, x: Vector, rows: Float[Tensor, "p n
     return function
 
 
-def restricted_at_several(several: Several, x: Vector, rows: Float[Tensor, "p n"]) -> Several:
+def restricted_at_several(several: EvaluateSeveral, x: Vector, rows: Float[Tensor, "p n"]) -> EvaluateSeveral:
     """`restricted` at several z (k, p) at once, from f and its gradient at several weights."""
 
     def function(z: Float[Tensor, "k p"]) -> tuple[Sequence[float], Float[Tensor, "k p"]]:

@@ -22,7 +22,7 @@ from landscape.aliases import Vector
 from landscape.errors import illegal
 from landscape.methods import quasi_newton, scipy_box
 from landscape.methods.box_search import CONVERGED, Climb, Function, Record, climb_from, converge, finish, probe
-from landscape.methods.lockstep import Several
+from landscape.methods.lockstep import EvaluateSeveral
 
 CLIMBS: dict[str, Climb] = {"projected": quasi_newton.minimise, "scipy": scipy_box.minimise}
 _PATTERNS = 4
@@ -60,7 +60,7 @@ def maximise_in_box(
     iterations: int,
     probes: Float[Tensor, "probes n"] | None = None,
     solver: str = "projected",
-    several: Several | None = None,
+    several: EvaluateSeveral | None = None,
     until_converged: bool = False,
 ) -> BoxMaximum:
     """max f(z) over |z_i| ≤ radius_i, from one start (n,) or several (starts, n), and from the centre.

@@ -11,7 +11,7 @@ import torch
 
 from landscape.aliases import Vector
 from landscape.methods.inner import inner
-from landscape.methods.lockstep import Evaluated, Method, Several, alone, lockstep
+from landscape.methods.lockstep import Evaluated, EvaluateSeveral, Method, alone, lockstep
 
 Function = Callable[[Vector], Evaluated]
 Climb = Callable[..., Method[int]]
@@ -31,7 +31,7 @@ _LONGEST = 10_000
 class Record:
     """Evaluates f, turns what is not finite into −∞, and remembers the best point."""
 
-    def __init__(self, function: Function, radius: Vector, several: Several | None = None):
+    def __init__(self, function: Function, radius: Vector, several: EvaluateSeveral | None = None):
         self._function, self.radius, self._several = function, radius, several
         self.evaluations, self.walls, self.iterations = 0, 0, 0
         self.value, self.lowest, self.probed = -math.inf, math.inf, -math.inf

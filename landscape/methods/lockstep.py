@@ -17,7 +17,7 @@ Outcome = TypeVar("Outcome")
 Method = Generator[Tensor, Evaluated, Outcome]
 """Yields points (n,), is sent (f, ∇f) there, returns an outcome."""
 
-Several = Callable[[Float[Tensor, "k n"]], tuple[Sequence[float], Float[Tensor, "k n"]]]
+EvaluateSeveral = Callable[[Float[Tensor, "k n"]], tuple[Sequence[float], Float[Tensor, "k n"]]]
 """The values and gradients at k points."""
 
 
@@ -32,7 +32,7 @@ def alone(method: Method[Outcome], function: Callable[[Tensor], Evaluated]) -> O
 
 
 def lockstep(
-    methods: Sequence[Method[Any]], several: Several, seen: Callable[[Tensor, float, Tensor], Evaluated]
+    methods: Sequence[Method[Any]], several: EvaluateSeveral, seen: Callable[[Tensor, float, Tensor], Evaluated]
 ) -> list[Any]:
     """Run all methods to their ends, a point of each at a time; their outcomes in order.
 
