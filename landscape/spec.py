@@ -40,7 +40,7 @@ class ProblemSpec(SourceSpec):
     subset_seed: int = option(0, "seed of the subset drawn by --examples", minimum=0)
     batch_size: int = option(256, "examples evaluated at once; changes memory, not the result", minimum=1)
     label_smoothing: float = option(0.0, "label smoothing of the cross-entropy", minimum=0, below=1)
-    engine: str = option("auto", "how products are taken; auto chooses by memory", choices=ENGINES)
+    engine: str = option("auto", "how products are taken; auto chooses by memory and time", choices=ENGINES)
     batch_norm: str = option(
         "running", "batch norm uses running statistics or each batch's own", choices=("running", "batch")
     )

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from landscape.errors import InputError
 from landscape.losses import loss_by_name
 from landscape.problem import Problem
+from landscape.products import engines, several
 from landscape.products import product as products
-from landscape.products import several
 from landscape.products.algebra import MergedNorms
 from landscape.products.code import function
 from landscape.products.engines import Folded
@@ -255,6 +255,45 @@ def test_compiled_products_share_code_between_weights():
         expected = with_engine(family("attention"), "recompute").hessian(w)(v)
         torch.testing.assert_close(matvec(v), expected, rtol=1e-9, atol=1e-12)
     assert len(problem._compiler._made) == 1
+
+
+@pytest.mark.parametrize("worth", [0.0, math.inf])
+def test_compiling_is_tried_after_a_while_and_kept_where_it_is_faster(worth, monkeypatch):
+    monkeypatch.setattr(engines, "_WORTH", worth)
+    problem = family("attention")
+    v, matvec = torch.randn_like(problem.weights), problem.hessian(problem.weights)
+    expected = matvec(v)
+    for _ in range(3):
+        matvec(v)
+    assert problem._compiler.pays is None
+    monkeypatch.setattr(products, "_PATIENCE_ELSEWHERE", 0.0)
+    torch.testing.assert_close(matvec(v), expected, rtol=1e-10, atol=1e-13)
+    assert problem._compiler.pays is (worth > 0)
+    assert matvec.chosen.startswith("compiled" if worth else "folded")
+    torch.testing.assert_close(matvec(v), expected, rtol=1e-10, atol=1e-13)
+    elsewhere, w = problem.hessian(problem.weights * 1.1), problem.weights * 1.1
+    for _ in range(3):
+        found = elsewhere(v)
+    torch.testing.assert_close(
+        found, with_engine(family("attention"), "recompute").hessian(w)(v), rtol=1e-9, atol=1e-12
+    )
+    assert elsewhere.chosen.startswith("compiled" if worth else "folded")
+    assert len(problem._compiler._made) == 1
+
+
+def test_what_does_not_compile_stays_folded(monkeypatch):
+    def no_compiler(*_, **__):
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    monkeypatch.setattr(products, "_PATIENCE_ELSEWHERE", 0.0)
+    problem = family("mlp")
+    matvec, v = problem.hessian(problem.weights), torch.randn_like(problem.weights)
+    expected = matvec(v)
+    for _ in range(3):
+        torch.testing.assert_close(matvec(v), expected, rtol=1e-10, atol=1e-13)
+    assert problem._compiler.pays is False
+    assert matvec.chosen.startswith("folded")
 
 
 def test_a_model_without_second_derivative_goes_to_differences_and_says_how_good_they_are():

@@ -2,8 +2,9 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from landscape.aliases import Batch, Matvec, Vector
+from landscape.devices import timed
 from landscape.products.code import constant_bytes, function, graph
 from landscape.products.simplify import fuse, simplify
 from landscape.products.tape import RecordingError, Tape, record
@@ -19,6 +21,9 @@ from landscape.products.terms import AtBatch, Terms
 Gradient = Callable[[Vector, Batch], Vector]
 
 _STEPS = 8
+
+_TRIALS, _WORTH = 3, 0.95
+"""A compiled product is kept when the fastest of so many runs takes at most this share of the folded one's."""
 
 FAILURES = (RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError)
 """What torch raises where a transform does not support a model's operations."""
@@ -78,10 +83,16 @@ def checked(tape: Tape, v: Tensor, expected: Tensor) -> Callable[[Tensor], Tenso
 
 
 class Compiler:
-    """Compiles tapes with torch's compiler, once for all tapes that differ only in their constants."""
+    """Compiles tapes with torch's compiler, once for all tapes that differ only in their constants.
+
+    spent: seconds that folded products have taken which could have been compiled. pays: whether compiled ones were
+    found to be faster; None before the trial.
+    """
 
     def __init__(self) -> None:
         self._made: dict[str, Callable[..., Tensor]] = {}
+        self.spent = 0.0
+        self.pays: bool | None = None
 
     def __call__(self, tape: Tape) -> Matvec:
         module, constants = graph(tape)
@@ -96,6 +107,27 @@ class Compiler:
                 return compiled(v, *constants)
 
         return run
+
+    def try_on(self, parts: "Sequence[Folded]", v: Vector) -> None:
+        """Compile the first part; where that takes at most `_WORTH` of its time, and gives the same, compile all."""
+        self.pays = self._faster(parts[0], v)
+        for part in parts if self.pays else ():
+            with suppress(*FAILURES, OSError):  # another shape may not compile, and stays as it is
+                compiled = self(part.tape)
+                if same(compiled(v), part.run(v)):
+                    part.run = compiled
+
+    def _faster(self, part: "Folded", v: Vector) -> bool:
+        try:
+            compiled = self(part.tape)
+            if not same(compiled(v), part.run(v)):
+                return False
+            rivals = compiled, part.run
+            seconds = [[timed(partial(run, v), v.device)[0] for run in rivals] for _ in range(_TRIALS)]
+        except (*FAILURES, OSError):
+            return False
+        ours, theirs = map(min, zip(*seconds, strict=True))
+        return ours <= _WORTH * theirs
 
 
 def differences(gradient: Gradient, w: Vector, batch: Batch, step: float) -> Matvec:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from landscape.aliases import Batch, Matvec, Vector
 from landscape.batches import joined, rows_of, split
-from landscape.devices import available_bytes, release_cached, wait_for
+from landscape.devices import available_bytes, release_cached, timed, wait_for
 from landscape.errors import InputError, illegal
 from landscape.precision import full_precision, reduced_precision
 from landscape.products.engines import Compiler, Folded, best_step, differences, fold
@@ -31,6 +31,11 @@ _QUICK, _FORWARD_RULES = 0.02, "torch._decomp.decompositions_for_jvp"
 
 _AT_ONCE = ", several vectors at once"
 
+_PATIENCE = {"cuda": 30.0}
+_PATIENCE_ELSEWHERE = 600.0
+"""Seconds of folded products after which `auto` tries to compile them. Compiling takes up to half a minute on a CPU
+and gained a tenth there: the trial must stay small beside what has been done."""
+
 _COMFORT = 1 << 26
 """Small batches are joined until their constants take about so many bytes: fewer, longer steps."""
 
@@ -43,7 +48,9 @@ class Product:
     the product once and repeats only what depends on v; `compiled` also compiles that; `retained` keeps
     autograd's graphs; `recompute` keeps nothing; `differences` takes gradients at w ± hv. `auto` folds as many
     batches as memory allows and recomputes the others, or takes differences where a model has no second
-    derivative. divisible: whether batches may be joined and split without changing the sum.
+    derivative; when products have taken half a minute on a GPU, ten minutes elsewhere, it tries to compile what is
+    folded and keeps that where it is faster. divisible: whether batches may be joined and split without changing
+    the sum.
 
     The first product of the first batch is by double backward, and checks the recording, which is made at another
     vector: in the second call, so that a single product needs none; or, where the caller wants `many` products and
@@ -75,6 +82,8 @@ class Product:
     _first: tuple[Vector, Vector] | None = None
     """The first vector, and the first batch's product with it."""
     _quick: bool = False
+    _seconds: float | None = None
+    """What one product takes, once all is prepared."""
     _several: dict[int, Several] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -87,7 +96,23 @@ class Product:
             return self._prepare(v).div_(self.size)
         if self.engine in _RECORDING and self._first is not None:
             return self._record(v).div_(self.size)
+        if self.engine == "auto" and self.compiler.pays is None:
+            return self._repeat_and_compile(v)
         return self._repeat(v)
+
+    def _repeat_and_compile(self, v: Vector) -> Vector:
+        """The product; all folded ones together have taken `compiler.spent` seconds, which decides when to compile."""
+        if self._seconds is None:
+            self._seconds, image = timed(lambda: self._repeat(v), self.w.device)
+        else:
+            image = self._repeat(v)
+        folded = [part for part in self._ready or () if isinstance(part, Folded)]
+        self.compiler.spent += self._seconds if folded else 0.0
+        if self.compiler.spent > _PATIENCE.get(self.w.device.type, _PATIENCE_ELSEWHERE):
+            self.compiler.try_on(folded, v)
+            if self.compiler.pays:
+                self.chosen = self.chosen.replace("folded", "compiled")
+        return image
 
     def _repeat(self, v: Vector) -> Vector:
         total = torch.zeros_like(self.w)
@@ -197,7 +222,7 @@ class Product:
         return total
 
     def _fold(self, v: Vector, at: Vector | None) -> Vector:
-        compiler = self.compiler if self.engine == "compiled" else None
+        compiler = self.compiler if self.engine == "compiled" or self.compiler.pays else None
         budget = _SHARE * available_bytes(self.w.device)
         total, ready = torch.zeros_like(self.w), []
         for folded, batch, parts in self._recorded(v, at, compiler, budget):
