@@ -1,6 +1,7 @@
 """The maximum in a box: closed forms, exhaustive search over corners, and SciPy at the same iterations."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ import torch
 from scipy.optimize import minimize
 
 from landscape.errors import InputError
-from landscape.methods import line_search, quasi_newton
-from landscape.methods.box import maximise_in_box
+from landscape.methods import box_search, line_search, quasi_newton
+from landscape.methods.box import CLIMBS, maximise_in_box
 from landscape.methods.lockstep import alone
 
 SOLVERS = ["projected", "scipy"]
@@ -257,6 +258,54 @@ def test_the_line_search_stops_at_the_end_of_the_line_and_admits_defeat():
     assert found is not None
     assert found.step == 7
     assert searched(lambda t: (t, -1.0, None), 0.0, -1.0, 7.0) is None
+
+
+# -- other sides of the box --------------------------------------------------------------------------------------
+
+
+def two_sided(radius, high=-1.5):
+    """f = u + 2u² + high·u³, u the mean of z/radius: 3 + high at u = 1, where the centre leads, and 1 − high at −1."""
+
+    def f(z):
+        u = (z / radius).mean()
+        return (u + 2 * u**2 + high * u**3).item(), (1 + 4 * u + 3 * high * u**2) / (len(z) * radius)
+
+    return f
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("high", [-1.5, 1.5])
+def test_the_higher_side_is_found_also_where_the_centre_does_not_lead_there(solver, high, monkeypatch):
+    radius = 0.5 + torch.rand(300, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    start = jitter(radius, 0, 0.1)
+    assert maximise_in_box(two_sided(radius, high), radius, start, 10, solver=solver).value == pytest.approx(
+        max(3 + high, 1 - high)
+    )
+    monkeypatch.setattr(box_search, "_SIDES", 0)
+    assert maximise_in_box(two_sided(radius, high), radius, start, 10, solver=solver).value == pytest.approx(3 + high)
+
+
+def test_sides_are_told_apart_and_the_best_end_of_each_is_kept():
+    record = box_search.Record(lambda z: (0.0, z), torch.tensor([1.0, 2.0, 0.0]))
+    for value, point in ((1.0, (1, 2, 0)), (3.0, (1, 1.8, 0)), (2.0, (-1, 2, 0)), (-math.inf, (1, -2, 0))):
+        record.end(value, torch.tensor(point, dtype=torch.float32))
+    assert [end.value for end in record.sides()] == [3.0, 2.0]
+    assert record.sides()[0].square == pytest.approx(1 + 0.81)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_an_impatient_climb_ends_when_nothing_is_gained(solver):
+    f, radius = random_quadratic(3, "concave", 40)
+    seen = []
+    record = box_search.Record(lambda z: (seen.append(z), f(z))[1], radius)
+    for patient in (False, True):
+        seen.clear()
+        alone(box_search.climb_from(record, CLIMBS[solver], jitter(radius, 1), 400, patient=patient), record)
+        counted = len(seen)
+        assert counted < 60 if not patient else counted > 60
+    seen.clear()
+    alone(box_search.climb_from(record, CLIMBS[solver], jitter(radius, 2), 3, patient=False), record)
+    assert len(seen) <= 4 + box_search._ASCENT
 
 
 # -- several at a time, and until it has converged ---------------------------------------------------------------

@@ -1,12 +1,14 @@
 """The maximum of a function inside a box |z_i| ≤ radius_i, with a certificate.
 
 Many starts, because a minimum's surroundings are nearly convex and a convex function on a box has a local
-maximum at many corners. Three kinds of work share one record of the best point ever evaluated:
+maximum at many corners. Four kinds of work share one record of the best point ever evaluated:
 
 - climbs: L-BFGS-B from the centre and from every start (on the device, or SciPy's);
 - corner ascents: z ← radius·sign(∇f(z)), which never falls where f is convex (Frank and Wolfe 1956 with
-  full steps), from the corner of the gradient's sign and from every probe;
-- a finish at the best point: more of both, then flips of the coordinates that the gradient holds most
+  full steps), from the corner of the gradient's sign, from every probe, and from where a climb ended;
+- other sides: starts near the centre and random corners see much the same gradient and end on one side of the
+  box, so corner ascents set out opposite the maxima found so far, and longer climbs from the best of each side;
+- a finish at the best point: more of these, then flips of the coordinates that the gradient holds most
   weakly to their bounds, each followed by a corner ascent.
 """
 
@@ -72,8 +74,9 @@ def maximise_in_box(
     to rounding. until_converged: climb on from the best point until the outcome has `converged`, or until longer
     climbs gain nothing any more, as at a kink.
     The value is never below that of the centre, a start, a start's sign-gradient corner or a probe.
-    Costs about (starts + 1)·(iterations + 1) + 4·(starts + probes) evaluations, and up to 6·iterations for
-    the finish. Raises `InputError` when no evaluation is finite.
+    Costs about (starts + 1)·(iterations + 5) + 4·(starts + probes) evaluations; 21 for the other sides, up to
+    3·(4·iterations + 5) for climbs from them, and up to 6·iterations for the finish. Raises `InputError` when no
+    evaluation is finite.
     """
     if solver not in CLIMBS:
         raise illegal("solver", solver, "one of " + ", ".join(CLIMBS), "projected stays on the device.")
@@ -82,7 +85,7 @@ def maximise_in_box(
     record, climb = Record(value_and_gradient, radius, several), CLIMBS[solver]
     starts = start.reshape(-1, radius.numel())
     climbs = [climb_from(record, climb, row, iterations, ascend=True) for row in starts]
-    climbs.append(climb_from(record, climb, torch.zeros_like(radius), iterations, ascend=False))
+    climbs.append(climb_from(record, climb, torch.zeros_like(radius), iterations))
     corners = [row.clamp(-radius, radius) for row in (_patterns(radius) if probes is None else probes)]
     values = record.run([*climbs, *(probe(record, row) for row in corners)])[: len(climbs)]
     if not math.isfinite(record.value):
@@ -106,5 +109,5 @@ def _certified(record: Record, values: np.ndarray) -> BoxMaximum:
         point=z, value=record.value, values=values, probe=record.probed, iterations=record.iterations,
         evaluations=record.evaluations, walls=record.walls, active=(z.abs() >= radius).double().mean().item(),
         projected_gradient=torch.where(radius > 0, moves / radius, 0).abs().max().item(),
-        gap=gap, converged=gap <= CONVERGED * (record.value - record.lowest),
+        gap=gap, converged=gap <= CONVERGED * record.rise,
     )  # fmt: skip

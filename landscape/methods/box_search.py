@@ -6,6 +6,7 @@ want evaluated.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -23,9 +24,28 @@ _FLIPPED = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35)
 _ROUNDS = 2
 _STATIONARY = 1e-5
 _ASCENT = 4
-_WORTH = 1e-4
+
+_SIDES, _SIDE_ASCENT = 3, 6
+"""Corner ascents to other sides of the box, and their steps."""
+_NEAR = 0.5
+"""Cosine of the angle, in units of the box, up to which two points are on one side."""
+_RIVALS, _WITHIN = 3, 0.15
+"""The best sides that are climbed on, of those that are short of the best by no more than this share of the rise."""
+_LONG, _STALL, _WORTH = 4, 6, 1e-4
+"""Those climbs: so many times longer than others, but over when that many evaluations gain less than a share."""
+_MIXED, _KEPT = 3, 8
+"""Ends that the best point is mixed with, and ends that are remembered."""
 _LONGEST = 10_000
 """Iterations of the last climbs when the maximum is sought until it has converged."""
+
+
+@dataclass(frozen=True)
+class End:
+    """Where an ascent ended, the value there, and the square of its distance from the centre in units of the box."""
+
+    value: float
+    point: Vector
+    square: float
 
 
 class Record:
@@ -33,9 +53,11 @@ class Record:
 
     def __init__(self, function: Function, radius: Vector, several: EvaluateSeveral | None = None):
         self._function, self.radius, self._several = function, radius, several
+        self._inverse = torch.where(radius > 0, radius.reciprocal(), 0)
         self.evaluations, self.walls, self.iterations = 0, 0, 0
         self.value, self.lowest, self.probed = -math.inf, math.inf, -math.inf
         self.point, self.gradient = torch.zeros_like(radius), torch.zeros_like(radius)
+        self.ends: list[End] = []
 
     def __call__(self, z: Vector) -> tuple[float, Vector]:
         return self.note(z, *self._function(z))
@@ -51,6 +73,29 @@ class Record:
             self.value, self.point, self.gradient = value, z.clone(), gradient.clone()
         return value, gradient
 
+    def end(self, value: float, z: Vector) -> End:
+        """Keep where an ascent ended, while it is among the highest."""
+        end = End(value, z, self.inner(z, z))
+        if math.isfinite(value):
+            self.ends = sorted([*self.ends, end], key=lambda e: -e.value)[:_KEPT]
+        return end
+
+    def sides(self) -> list[End]:
+        """The highest end of each side of the box, the highest first; points within 60° are on one side."""
+        found: list[End] = []
+        for end in self.ends:
+            if not any(self.near(end, other) for other in found):
+                found.append(end)
+        return found
+
+    def near(self, a: End, b: End) -> bool:
+        """Whether the angle between the points, in units of the box, is at most 60°."""
+        return self.inner(a.point, b.point) >= _NEAR * math.sqrt(a.square * b.square)
+
+    def inner(self, a: Vector, b: Vector) -> float:
+        """aᵀb in units of the box."""
+        return inner(a * self._inverse, b * self._inverse).item()
+
     def run(self, methods: Sequence[Method[float]]) -> list[float]:
         """What the methods return, run side by side where several points can be evaluated at once."""
         if self._several is None:
@@ -60,26 +105,47 @@ class Record:
     def corner(self, z: Vector, gradient: Vector) -> Vector:
         return torch.where(gradient != 0, torch.copysign(self.radius, gradient), z)
 
+    @property
+    def rise(self) -> float:
+        return self.value - self.lowest
+
     def gap(self) -> float:
         return inner(self.gradient, self.corner(self.point, self.gradient) - self.point).item()
 
 
-def climb_from(record: Record, climb: Climb, start: Vector, iterations: int, ascend: bool) -> Method[float]:
-    """One climb; its best value. With `ascend`, a corner ascent from the start's sign-gradient corner too."""
-    best, corner, steps = -math.inf, None, climb(record.radius, start, iterations)
+def climb_from(
+    record: Record, climb: Climb, start: Vector, iterations: int, ascend: bool = False, patient: bool = True
+) -> Method[float]:
+    """One climb, and a corner ascent from its best point; the climb's best value.
+
+    ascend: a corner ascent from the start's sign-gradient corner, too. patient: climb to the last iteration; otherwise
+    take as many evaluations at most, and end when several of them have gained next to nothing.
+    """
+    corner, steps = None, climb(record.radius, start, iterations)
+    best, highest, slope = -math.inf, start, torch.zeros_like(start)
+    values: list[float] = []
     try:
         point = next(steps)
-        while True:
+        while patient or not (len(values) > iterations or _stalled(values, record.rise)):
             value, gradient = yield point
-            best = max(best, value)
+            if value > best:
+                best, highest, slope = value, point, gradient
+            values.append(best)
             if corner is None and math.isfinite(value):
                 corner = record.corner(point, gradient)
             point = steps.send((-value, -gradient))
+        steps.close()
+        record.iterations += len(values) - 1
     except StopIteration as end:
         record.iterations += end.value
+    yield from _corner_ascent(record, highest, best, slope)
     if ascend and corner is not None:
         yield from probe(record, corner)
     return best
+
+
+def _stalled(values: list[float], rise: float) -> bool:
+    return len(values) > _STALL and not values[-1] - values[-1 - _STALL] > _WORTH * rise
 
 
 def probe(record: Record, point: Vector) -> Method[float]:
@@ -89,8 +155,8 @@ def probe(record: Record, point: Vector) -> Method[float]:
     return value
 
 
-def _corner_ascent(record: Record, z: Vector, value: float, gradient: Vector, limit: int = _ASCENT) -> Method[float]:
-    """z ← radius·sign(∇f(z)) for as long as f rises; the last value."""
+def _corner_ascent(record: Record, z: Vector, value: float, gradient: Vector, limit: int = _ASCENT) -> Method[End]:
+    """z ← radius·sign(∇f(z)) for as long as f rises; where it ended."""
     for _ in range(limit if math.isfinite(value) else 0):
         corner = record.corner(z, gradient)
         if torch.equal(corner, z):
@@ -99,36 +165,70 @@ def _corner_ascent(record: Record, z: Vector, value: float, gradient: Vector, li
         if not higher > value:
             break
         z, value, gradient = corner, higher, new
-    return value
+    return record.end(value, z)
 
 
 def converge(record: Record, climb: Climb, iterations: int) -> None:
     """Climb on with twice as many iterations each time, until the gap is small, or nothing is gained any more."""
-    while record.gap() > CONVERGED * (record.value - record.lowest) and iterations < _LONGEST:
+    while record.gap() > CONVERGED * record.rise and iterations < _LONGEST:
         before, iterations = record.value, 2 * iterations
-        _refine(record, climb, iterations)
-        if not record.value - before > _WORTH**2 * (record.value - record.lowest):
+        _refine(record, climb, iterations, patient=True)
+        if not record.value - before > _WORTH**2 * record.rise:
             return
 
 
 def finish(record: Record, climb: Climb, iterations: int) -> None:
-    """Refine the best point, shake it, refine again what the shaking found."""
+    """Look at other sides of the box, climb on the best ones, refine the best point, mix and shake it."""
+    _other_sides(record)
+    for end in _rivals(record):
+        alone(climb_from(record, climb, end.point, _LONG * iterations, patient=False), record)
     _refine(record, climb, iterations)
     before = record.value
+    _mix(record)
     _shake(record, 2 * iterations)
     if record.value > before:
         _refine(record, climb, iterations)
 
 
-def _refine(record: Record, climb: Climb, iterations: int) -> None:
+def _other_sides(record: Record) -> None:
+    """Corner ascents that start opposite the maxima found so far: from −(their mean).
+
+    Starts near the centre and random corners see much the same gradient, and end on one side of the box. The other
+    sides have maxima of their own, and on a network's loss the highest is as often there.
+    """
+    for _ in range(_SIDES):
+        found = record.sides()
+        if not found:
+            return
+        start = sum((end.point for end in found), torch.zeros_like(record.radius)) / -len(found)
+        value, gradient = record(start)
+        alone(_corner_ascent(record, start, value, gradient, _SIDE_ASCENT), record)
+
+
+def _rivals(record: Record) -> list[End]:
+    """The best ends on the sides that may yet prove to be the highest."""
+    return [end for end in record.sides()[:_RIVALS] if end.value >= record.value - _WITHIN * record.rise]
+
+
+def _mix(record: Record) -> None:
+    """Ascend from halfway to the other ends on this side: a corner of what both have in common."""
+    best = End(record.value, record.point, record.inner(record.point, record.point))
+    others = [end for end in record.ends if not torch.equal(end.point, best.point)]
+    for end in [end for end in others if record.near(end, best)][:_MIXED]:
+        start = (end.point + best.point) / 2
+        value, gradient = record(start)
+        alone(_corner_ascent(record, start, value, gradient), record)
+
+
+def _refine(record: Record, climb: Climb, iterations: int, patient: bool = False) -> None:
     """Corner ascents and climbs from the best point, until it is stationary or rises no more."""
     for _ in range(_ROUNDS):
         before = record.value
         alone(_corner_ascent(record, record.point, record.value, record.gradient, iterations), record)
-        if record.gap() <= _STATIONARY * (record.value - record.lowest):
+        if record.gap() <= _STATIONARY * record.rise:
             return
-        alone(climb_from(record, climb, record.point, iterations, ascend=False), record)
-        if not record.value - before > _WORTH * (record.value - record.lowest):
+        alone(climb_from(record, climb, record.point, iterations, patient=patient), record)
+        if not record.value - before > _WORTH * record.rise:
             return
 
 
