@@ -11,6 +11,7 @@ from scipy.optimize import minimize
 from landscape.errors import InputError
 from landscape.methods import box_search, line_search, quasi_newton
 from landscape.methods.box import CLIMBS, maximise_in_box
+from landscape.methods.box_record import Record
 from landscape.methods.lockstep import alone
 
 SOLVERS = ["projected", "scipy"]
@@ -286,7 +287,7 @@ def test_the_higher_side_is_found_also_where_the_centre_does_not_lead_there(solv
 
 
 def test_sides_are_told_apart_and_the_best_end_of_each_is_kept():
-    record = box_search.Record(lambda z: (0.0, z), torch.tensor([1.0, 2.0, 0.0]))
+    record = Record(lambda z: (0.0, z), torch.tensor([1.0, 2.0, 0.0]))
     for value, point in ((1.0, (1, 2, 0)), (3.0, (1, 1.8, 0)), (2.0, (-1, 2, 0)), (-math.inf, (1, -2, 0))):
         record.end(value, torch.tensor(point, dtype=torch.float32))
     assert [end.value for end in record.sides()] == [3.0, 2.0]
@@ -297,7 +298,7 @@ def test_sides_are_told_apart_and_the_best_end_of_each_is_kept():
 def test_an_impatient_climb_ends_when_nothing_is_gained(solver):
     f, radius = random_quadratic(3, "concave", 40)
     seen = []
-    record = box_search.Record(lambda z: (seen.append(z), f(z))[1], radius)
+    record = Record(lambda z: (seen.append(z), f(z))[1], radius)
     for patient in (False, True):
         seen.clear()
         alone(box_search.climb_from(record, CLIMBS[solver], jitter(radius, 1), 400, patient=patient), record)

@@ -23,7 +23,8 @@ from torch import Tensor
 from landscape.aliases import Vector
 from landscape.errors import illegal
 from landscape.methods import quasi_newton, scipy_box
-from landscape.methods.box_search import CONVERGED, Climb, Function, Record, climb_from, converge, finish, probe
+from landscape.methods.box_record import Function, Record
+from landscape.methods.box_search import CONVERGED, Climb, climb_from, converge, finish, probe
 from landscape.methods.lockstep import EvaluateSeveral
 
 CLIMBS: dict[str, Climb] = {"projected": quasi_newton.minimise, "scipy": scipy_box.minimise}

@@ -5,16 +5,14 @@ want evaluated.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 import torch
 
 from landscape.aliases import Vector
-from landscape.methods.inner import inner
-from landscape.methods.lockstep import Evaluated, EvaluateSeveral, Method, alone, lockstep
+from landscape.methods.box_record import End, Record
+from landscape.methods.lockstep import Method, alone
 
-Function = Callable[[Vector], Evaluated]
 Climb = Callable[..., Method[int]]
 
 CONVERGED = 1e-3
@@ -27,90 +25,14 @@ _ASCENT = 4
 
 _SIDES, _SIDE_ASCENT = 3, 6
 """Corner ascents to other sides of the box, and their steps."""
-_NEAR = 0.5
-"""Cosine of the angle, in units of the box, up to which two points are on one side."""
 _RIVALS, _WITHIN = 3, 0.15
 """The best sides that are climbed on, of those that are short of the best by no more than this share of the rise."""
 _LONG, _STALL, _WORTH = 4, 6, 1e-4
 """Those climbs: so many times longer than others, but over when that many evaluations gain less than a share."""
-_MIXED, _KEPT = 3, 8
-"""Ends that the best point is mixed with, and ends that are remembered."""
+_MIXED = 3
+"""Ends that the best point is mixed with."""
 _LONGEST = 10_000
 """Iterations of the last climbs when the maximum is sought until it has converged."""
-
-
-@dataclass(frozen=True)
-class End:
-    """Where an ascent ended, the value there, and the square of its distance from the centre in units of the box."""
-
-    value: float
-    point: Vector
-    square: float
-
-
-class Record:
-    """Evaluates f, turns what is not finite into −∞, and remembers the best point."""
-
-    def __init__(self, function: Function, radius: Vector, several: EvaluateSeveral | None = None):
-        self._function, self.radius, self._several = function, radius, several
-        self._inverse = torch.where(radius > 0, radius.reciprocal(), 0)
-        self.evaluations, self.walls, self.iterations = 0, 0, 0
-        self.value, self.lowest, self.probed = -math.inf, math.inf, -math.inf
-        self.point, self.gradient = torch.zeros_like(radius), torch.zeros_like(radius)
-        self.ends: list[End] = []
-
-    def __call__(self, z: Vector) -> tuple[float, Vector]:
-        return self.note(z, *self._function(z))
-
-    def note(self, z: Vector, value: float, gradient: Vector) -> tuple[float, Vector]:
-        """Remember an evaluation; the value is −∞ where it or the gradient is not finite."""
-        self.evaluations += 1
-        if not (math.isfinite(value) and bool(gradient.isfinite().all())):
-            self.walls += 1
-            return -math.inf, gradient
-        self.lowest = min(self.lowest, value)
-        if value > self.value:
-            self.value, self.point, self.gradient = value, z.clone(), gradient.clone()
-        return value, gradient
-
-    def end(self, value: float, z: Vector) -> End:
-        """Keep where an ascent ended, while it is among the highest."""
-        end = End(value, z, self.inner(z, z))
-        if math.isfinite(value):
-            self.ends = sorted([*self.ends, end], key=lambda e: -e.value)[:_KEPT]
-        return end
-
-    def sides(self) -> list[End]:
-        """The highest end of each side of the box, the highest first; points within 60° are on one side."""
-        found: list[End] = []
-        for end in self.ends:
-            if not any(self.near(end, other) for other in found):
-                found.append(end)
-        return found
-
-    def near(self, a: End, b: End) -> bool:
-        """Whether the angle between the points, in units of the box, is at most 60°."""
-        return self.inner(a.point, b.point) >= _NEAR * math.sqrt(a.square * b.square)
-
-    def inner(self, a: Vector, b: Vector) -> float:
-        """aᵀb in units of the box."""
-        return inner(a * self._inverse, b * self._inverse).item()
-
-    def run(self, methods: Sequence[Method[float]]) -> list[float]:
-        """What the methods return, run side by side where several points can be evaluated at once."""
-        if self._several is None:
-            return [alone(method, self) for method in methods]
-        return lockstep(methods, self._several, self.note)
-
-    def corner(self, z: Vector, gradient: Vector) -> Vector:
-        return torch.where(gradient != 0, torch.copysign(self.radius, gradient), z)
-
-    @property
-    def rise(self) -> float:
-        return self.value - self.lowest
-
-    def gap(self) -> float:
-        return inner(self.gradient, self.corner(self.point, self.gradient) - self.point).item()
 
 
 def climb_from(
