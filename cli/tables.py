@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
+import click
 import numpy as np
 
 from landscape.fields import Spec
@@ -42,8 +43,15 @@ def plain(value: Any) -> Any:
 
 
 def show(result: Result) -> None:
-    """Print a result to standard output as a table with the conditions it was measured under."""
-    _print(result, _console())
+    """Print a result to standard output as a table with the conditions it was measured under.
+
+    A terminal gets it in its own width; a file or another program in lines as long as they need to be.
+    """
+    console = _console()
+    if console.is_terminal:
+        _print(result, console)
+    else:
+        click.echo(to_text(result), nl=False)
 
 
 def to_text(result: Result) -> str:
