@@ -19,7 +19,8 @@ from landscape import demo, seeds, sharpness
 from landscape.aliases import Vector
 from landscape.checkpoints import open_checkpoint
 from landscape.methods import scipy_box
-from landscape.methods.box_search import CONVERGED, Record, climb_from
+from landscape.methods.box_record import Record
+from landscape.methods.box_search import CONVERGED, plain_climb
 from landscape.methods.lockstep import alone
 from landscape.precision import full_precision
 from landscape.problem import Problem
@@ -147,9 +148,9 @@ def _climb(problem: Problem, spec: SharpnessSpec) -> Found:
         rng = seeds.stream(spec.seed, "sharpness", "full", "starts", trial)
         start = 0.1 * seeds.uniform(rng, 1, x.double())[0].to(x.dtype) * radius
         records.append(record := Record(function, radius))
-        alone(climb_from(record, scipy_box.minimise, start, spec.iterations, ascend=False), record)
+        alone(plain_climb(record, scipy_box.minimise, start, spec.iterations), record)
     rises = np.array([max(record.value - loss, 0.0) for record in records])
-    sure = [record.gap() <= CONVERGED * (record.value - record.lowest) for record in records]
+    sure = [record.gap() <= CONVERGED * record.rise for record in records]
     return Found(100 * rises / (1 + loss), float(np.mean(sure)), sum(record.evaluations for record in records))
 
 

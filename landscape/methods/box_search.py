@@ -6,6 +6,7 @@ want evaluated.
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -35,35 +36,53 @@ _LONGEST = 10_000
 """Iterations of the last climbs when the maximum is sought until it has converged."""
 
 
+@dataclass(frozen=True)
+class Top:
+    """The highest point of a climb, f and ∇f there, and the corner of the gradient's sign at the climb's start."""
+
+    value: float
+    point: Vector
+    gradient: Vector
+    corner: Vector | None
+
+
 def climb_from(
     record: Record, climb: Climb, start: Vector, iterations: int, ascend: bool = False, patient: bool = True
 ) -> Method[float]:
-    """One climb, and a corner ascent from its best point; the climb's best value.
+    """One climb (`plain_climb`), and a corner ascent from its highest point; the value at that point.
 
-    ascend: a corner ascent from the start's sign-gradient corner, too. patient: climb to the last iteration; otherwise
-    take as many evaluations at most, and end when several of them have gained next to nothing.
+    ascend: a corner ascent from the start's sign-gradient corner, too.
     """
-    corner, steps = None, climb(record.radius, start, iterations)
-    best, highest, slope = -math.inf, start, torch.zeros_like(start)
-    values: list[float] = []
+    top = yield from plain_climb(record, climb, start, iterations, patient)
+    yield from _corner_ascent(record, top.point, top.value, top.gradient)
+    if ascend and top.corner is not None:
+        yield from probe(record, top.corner)
+    return top.value
+
+
+def plain_climb(record: Record, climb: Climb, start: Vector, iterations: int, patient: bool = True) -> Method[Top]:
+    """One climb and nothing else.
+
+    patient: climb to the last iteration; otherwise take as many evaluations at most, and end when several of them
+    have gained next to nothing.
+    """
+    steps, values = climb(record.radius, start, iterations), list[float]()
+    top = Top(-math.inf, start, torch.zeros_like(start), None)
     try:
         point = next(steps)
         while patient or not (len(values) > iterations or _stalled(values, record.rise)):
             value, gradient = yield point
-            if value > best:
-                best, highest, slope = value, point, gradient
-            values.append(best)
-            if corner is None and math.isfinite(value):
-                corner = record.corner(point, gradient)
+            if top.corner is None and math.isfinite(value):
+                top = replace(top, corner=record.corner(point, gradient))
+            if value > top.value:
+                top = Top(value, point, gradient, top.corner)
+            values.append(top.value)
             point = steps.send((-value, -gradient))
         steps.close()
         record.iterations += len(values) - 1
     except StopIteration as end:
         record.iterations += end.value
-    yield from _corner_ascent(record, highest, best, slope)
-    if ascend and corner is not None:
-        yield from probe(record, corner)
-    return best
+    return top
 
 
 def _stalled(values: list[float], rise: float) -> bool:
