@@ -24,20 +24,20 @@ def spec(**options):
 @pytest.mark.parametrize("noise", ["gaussian", "uniform"])
 @pytest.mark.parametrize("adaptive", [False, True], ids=["plain", "adaptive"])
 def test_of_a_quadratic_it_is_half_the_weighted_trace(noise, adaptive):
-    """E[½δᵀAδ + gᵀδ] = ½ρ² Σ c_i² A_ii, within 2.58 standard errors, of eight seeds at least six."""
+    """E[½δᵀAδ + gᵀδ] = ½ρ² Σ c_i² A_ii, inside the 99 % interval for at least 23 of 24 seeds."""
     problem, A = prescribed(np.linspace(0.1, 3, 20), batch_size=20)
     w = torch.linspace(-1, 2, 20, dtype=torch.float64)
     expected = 0.5 * 0.3**2 * (A.diagonal() * (w**2 if adaptive else 1)).sum().item()
     field = "adaptive_average_rhos" if adaptive else "average_rhos"
     inside = 0
-    for seed in range(8):
+    for seed in range(24):
         asked = spec(**{field: (0.3,)}, noise=noise, average_tolerance=0.05, measure_seed=seed)
         result = measures.measure(problem, asked, w)
         assert result.certificates[0]["converged"]
         assert result.errors[0] <= 0.05 * result.values[0]
         assert result.values[0] == pytest.approx(expected, rel=0.25)
         inside += abs(result.values[0] - expected) <= 2.58 * result.errors[0]
-    assert inside >= 6
+    assert inside >= 23
 
 
 def test_pairs_take_the_gradient_away():
@@ -65,7 +65,7 @@ def test_pair_i_is_the_same_however_many_are_drawn_and_for_every_radius():
 def test_it_stops_at_the_tolerance_with_ten_pairs_at_least_and_says_when_it_did_not():
     problem = small_network(0)
     loose = measures.measure(problem, spec(average_rhos=(0.01,), average_tolerance=100.0))
-    assert loose.certificates[0] == {"pairs": 10, "converged": True, "walls": 0}
+    assert loose.certificates[0] == {"pairs": 23, "converged": True, "walls": 0}
     tight = measures.measure(problem, spec(average_rhos=(0.01,), average_tolerance=1e-9, max_pairs=23))
     assert tight.certificates[0] == {"pairs": 23, "converged": False, "walls": 0}
     short = measures.measure(problem, spec(average_rhos=(0.01,), average_tolerance=100.0, max_pairs=4))

@@ -4,8 +4,8 @@ S_avg = E_δ f(w + δ) − f(w),   δ ~ N(0, ρ²·diag(c²)),   c = 1 (plain) o
 
 or uniform noise of the same standard deviation: Andriushchenko et al. 2023 (arXiv 2302.07011), section 3. The mean
 is over antithetic pairs ½(f(w + δ) + f(w − δ)), which takes the gradient's noise away; pair i is a draw of its own,
-the same for every radius and however many are drawn. Looks at the standard error are spaced an eighth apart,
-so that few of them can stop on a lucky one. Near a minimum S_avg ≈ ½ρ²·Σ_i c_i²·H_ii.
+the same for every radius and however many are drawn. Looks at the standard error begin at twenty pairs and are spaced
+an eighth apart, and two in a row must find it small: a lucky one stops nothing. Near a minimum S_avg ≈ ½ρ²·Σ_i c_i²·H_ii.
 
 error: standard error over pairs. certificate: pairs, converged (standard error ≤ average_tolerance·|mean|), walls
 (pairs whose loss is not finite; the first ends the search, for the mean is then infinite).
@@ -24,7 +24,7 @@ from landscape.measures.row import RESCALINGS, Row, Subject
 from landscape.problem import Problem
 from landscape.spec import MeasuresSpec
 
-_LEAST = 10
+_LEAST = 20
 
 
 def rows(subject: Subject) -> list[Row]:
@@ -50,17 +50,18 @@ def _row(
 ) -> Row:
     scale = radius * w.abs() if adaptive else torch.full_like(w, radius)
     rises: list[float] = []
-    look, mean, error, converged = min(_LEAST, spec.max_pairs), float("nan"), float("nan"), False
+    look, mean, error, small, converged = min(_LEAST, spec.max_pairs), math.nan, math.nan, False, False
     while not converged and len(rises) < spec.max_pairs:
         move = _noise(w, spec, len(rises)) * scale
         rise = (problem.value(w + move) + problem.value(w - move)) / 2 - centre
         rises.append(rise)
         if not math.isfinite(rise):
-            mean, error, converged = float("inf"), float("nan"), False
+            mean, error, converged = math.inf, math.nan, False
             break
         if len(rises) in (look, spec.max_pairs):
             mean, error = float(np.mean(rises)), float(np.std(rises, ddof=1) / len(rises) ** 0.5)
-            converged = len(rises) >= _LEAST and error <= spec.average_tolerance * abs(mean)
+            before, small = small, error <= spec.average_tolerance * abs(mean)
+            converged = before and small
             look = math.ceil(len(rises) * 9 / 8)
     certificate = {
         "pairs": len(rises),
