@@ -294,6 +294,10 @@ def test_what_does_not_compile_stays_folded(monkeypatch):
         torch.testing.assert_close(matvec(v), expected, rtol=1e-10, atol=1e-13)
     assert problem._compiler.pays is False
     assert matvec.chosen.startswith("folded")
+    problem._compiler.pays = True  # as after a trial with other shapes
+    matvec = problem.hessian(problem.weights)
+    for _ in range(3):
+        torch.testing.assert_close(matvec(v), expected, rtol=1e-10, atol=1e-13)
 
 
 def test_a_model_without_second_derivative_goes_to_differences_and_says_how_good_they_are():

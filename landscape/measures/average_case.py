@@ -5,7 +5,8 @@ S_avg = E_δ f(w + δ) − f(w),   δ ~ N(0, ρ²·diag(c²)),   c = 1 (plain) o
 or uniform noise of the same standard deviation: Andriushchenko et al. 2023 (arXiv 2302.07011), section 3. The mean
 is over antithetic pairs ½(f(w + δ) + f(w − δ)), which takes the gradient's noise away; pair i is a draw of its own,
 the same for every radius and however many are drawn. Looks at the standard error begin at twenty pairs and are spaced
-an eighth apart, and two in a row must find it small: a lucky one stops nothing. Near a minimum S_avg ≈ ½ρ²·Σ_i c_i²·H_ii.
+an eighth apart, and two in a row must find it small: a lucky one stops nothing. Near a minimum
+S_avg ≈ ½ρ²·Σ_i c_i²·H_ii.
 
 error: standard error over pairs. certificate: pairs, converged (standard error ≤ average_tolerance·|mean|), walls
 (pairs whose loss is not finite; the first ends the search, for the mean is then infinite).

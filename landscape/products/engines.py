@@ -108,11 +108,14 @@ class Compiler:
 
         return run
 
-    def try_on(self, parts: "Sequence[Folded]", v: Vector) -> None:
-        """Compile the first part; where that takes at most `_WORTH` of its time, and gives the same, compile all."""
-        self.pays = self._faster(parts[0], v)
-        for part in parts if self.pays else ():
-            with suppress(*FAILURES, OSError):  # another shape may not compile, and stays as it is
+    def try_on(self, part: "Folded", v: Vector) -> None:
+        """Find out whether it pays: the part compiled gives the same in at most `_WORTH` of its time."""
+        self.pays = self._faster(part, v)
+
+    def use_on(self, parts: "Sequence[Folded]", v: Vector) -> None:
+        """Compile the parts; one that does not compile, for it has another shape, stays as it is."""
+        for part in parts:
+            with suppress(*FAILURES, OSError):
                 compiled = self(part.tape)
                 if same(compiled(v), part.run(v)):
                     part.run = compiled

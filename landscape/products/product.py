@@ -108,11 +108,15 @@ class Product:
             image = self._repeat(v)
         folded = [part for part in self._ready or () if isinstance(part, Folded)]
         self.compiler.spent += self._seconds if folded else 0.0
-        if self.compiler.spent > _PATIENCE.get(self.w.device.type, _PATIENCE_ELSEWHERE):
-            self.compiler.try_on(folded, v)
-            if self.compiler.pays:
-                self.chosen = self.chosen.replace("folded", "compiled")
+        if folded and self.compiler.spent > _PATIENCE.get(self.w.device.type, _PATIENCE_ELSEWHERE):
+            self.compiler.try_on(folded[0], v)
+            self._compile_if_that_pays(folded, v)
         return image
+
+    def _compile_if_that_pays(self, parts: list[Folded], v: Vector) -> None:
+        if self.engine == "auto" and self.compiler.pays:
+            self.compiler.use_on(parts, v)
+            self.chosen = self.chosen.replace("folded", "compiled")
 
     def _repeat(self, v: Vector) -> Vector:
         total = torch.zeros_like(self.w)
@@ -222,7 +226,7 @@ class Product:
         return total
 
     def _fold(self, v: Vector, at: Vector | None) -> Vector:
-        compiler = self.compiler if self.engine == "compiled" or self.compiler.pays else None
+        compiler = self.compiler if self.engine == "compiled" else None
         budget = _SHARE * available_bytes(self.w.device)
         total, ready = torch.zeros_like(self.w), []
         for folded, batch, parts in self._recorded(v, at, compiler, budget):
@@ -243,6 +247,7 @@ class Product:
         rest = f", {_count(self._rest, 'batch', 'batches')} recomputed" if self._rest else ""
         layout = ", channels last" if self._channels_last else ""
         self.chosen = f"{kept} in {self.kept_bytes / 2**30:.2g} GiB{rest}{layout}"
+        self._compile_if_that_pays(ready, v)
         return total
 
     def _recorded(
