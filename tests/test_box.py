@@ -286,6 +286,18 @@ def test_the_higher_side_is_found_also_where_the_centre_does_not_lead_there(solv
     assert maximise_in_box(two_sided(radius, high), radius, start, 10, solver=solver).value == pytest.approx(3 + high)
 
 
+def test_no_side_is_sought_from_the_same_start_twice():
+    """Also where more ends are remembered on one side than there is room for."""
+    radius, started = torch.ones(40, dtype=torch.float64), []
+    record = Record(lambda z: (started.append(z), two_sided(radius, -0.2)(z))[1], radius)
+    for value in range(9):
+        record.end(100.0 + value, radius)
+    box_search._other_sides(record)
+    starts = [z for z in started if not torch.equal(z.abs(), radius)]
+    assert len(starts) == box_search._SIDES - 1  # the first is the opposite corner
+    assert all(not torch.equal(a, b) for a, b in itertools.combinations(starts, 2))
+
+
 def test_sides_are_told_apart_and_the_best_end_of_each_is_kept():
     record = Record(lambda z: (0.0, z), torch.tensor([1.0, 2.0, 0.0]))
     for value, point in ((1.0, (1, 2, 0)), (3.0, (1, 1.8, 0)), (2.0, (-1, 2, 0)), (-math.inf, (1, -2, 0))):

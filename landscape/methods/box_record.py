@@ -16,7 +16,7 @@ _KEPT = 8
 """Ends that are remembered."""
 
 _NEAR = 0.5
-"""Cosine of the angle, in units of the box, up to which two points are on one side."""
+"""Cosine of the angle, in units of the box, down to which two points are on one side."""
 
 
 @dataclass(frozen=True)

@@ -137,13 +137,12 @@ def _other_sides(record: Record) -> None:
     Starts near the centre and random corners see much the same gradient, and end on one side of the box. The other
     sides have maxima of their own, and on a network's loss the highest is as often there.
     """
-    for _ in range(_SIDES):
-        found = record.sides()
-        if not found:
-            return
-        start = sum((end.point for end in found), torch.zeros_like(record.radius)) / -len(found)
+    found = record.sides()
+    total = sum((end.point for end in found), torch.zeros_like(record.radius))
+    for count in range(len(found), len(found) + _SIDES):
+        start = total / -max(1, count)
         value, gradient = record(start)
-        alone(_corner_ascent(record, start, value, gradient, _SIDE_ASCENT), record)
+        total += alone(_corner_ascent(record, start, value, gradient, _SIDE_ASCENT), record).point
 
 
 def _rivals(record: Record) -> list[End]:
