@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from landscape.spec import (
+    AxesSpec,
     CompareSpec,
     CorrelateSpec,
     DensitySpec,
@@ -15,7 +16,6 @@ from landscape.spec import (
     MeasuresSpec,
     PlaneSpec,
     ProblemSpec,
-    RandomPlaneSpec,
     SharpnessSpec,
     SourceSpec,
     TraceSpec,
@@ -147,8 +147,8 @@ def plane(first: str, second: str, third: str, problem: ProblemSpec, spec: Plane
 @surface.command("random")
 @_checkpoint
 @result_options
-@spec_options(problem=ProblemSpec, spec=RandomPlaneSpec)
-def random_plane(checkpoint: str, problem: ProblemSpec, spec: RandomPlaneSpec, **saving: Any) -> None:
+@spec_options(problem=ProblemSpec, spec=AxesSpec)
+def random_plane(checkpoint: str, problem: ProblemSpec, spec: AxesSpec, **saving: Any) -> None:
     """A random plane around CHECKPOINT, filter-normalised."""
     from .actions import scan_surface
 

@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 
 from landscape.errors import InputError, illegal
 from landscape.results import SurfaceResult
-from landscape.spec import LineSpec, PlaneSpec, RandomPlaneSpec
+from landscape.spec import AxesSpec, LineSpec, PlaneSpec
 
 from .contours import contour, label_lines, thin_ticks
 from .layout import legend_below, name_points, new_figure, renderer, settle, wrap
@@ -82,8 +82,10 @@ def values_of(result: SurfaceResult, quantity: str) -> tuple[np.ndarray, str]:
 
 def axis_names(result: SurfaceResult) -> tuple[str, str]:
     """What the two coordinates are, with their units."""
-    if isinstance(result.spec, RandomPlaneSpec):
-        kind = {"filter": " (filter norms)", "layer": " (layer norms)", "none": ""}[result.spec.normalisation]
+    if isinstance(result.spec, AxesSpec):
+        kind = {"filter": " (filter norms)", "layer": " (layer norms)", "weight": " (weights)", "none": ""}[
+            result.spec.normalisation
+        ]
         return f"direction 1{kind}", f"direction 2{kind}"
     return "distance along (ℓ₂)", "distance across (ℓ₂)"
 

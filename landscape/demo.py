@@ -15,7 +15,7 @@ import torch
 from landscape import compare, surface
 from landscape.checkpoints import Opened, open_checkpoint, prepare
 from landscape.results import Result, save
-from landscape.spec import CompareSpec, LineSpec, PlaneSpec, ProblemSpec, RandomPlaneSpec, TrainSpec
+from landscape.spec import AxesSpec, CompareSpec, LineSpec, PlaneSpec, ProblemSpec, TrainSpec
 from landscape.training.run import train
 
 PROBLEM = ProblemSpec(model="mlp", model_args=(("widths", "64,64"),), data="digits", batch_size=2000)
@@ -69,7 +69,7 @@ def measure_all(runs: list[tuple[str, Path]], report: Report | None = None) -> I
     yield "plane", surface.measure(small.train, PlaneSpec(), list(points.values()), test=small.test, progress=report)
     for name, minimum in (("random-large-batch", large), ("random-sam", sam)):
         label = next(k for k, v in first.items() if v is minimum)
-        yield name, surface.measure(minimum.train, RandomPlaneSpec(), [points[label]], progress=report)
+        yield name, surface.measure(minimum.train, AxesSpec(), [points[label]], progress=report)
 
 
 def run(folder: Path, seeds: int, report: Report | None = None) -> dict[str, Result]:

@@ -37,9 +37,15 @@ def option(
 
 S = TypeVar("S", bound="Spec")
 
+SPECS: dict[str, type["Spec"]] = {}
+"""Every spec by its class's name, as files record it; and by former names."""
+
 
 class Spec:
     """Base of all specs: validates every field against its declared range, reads and writes plain dicts."""
+
+    def __init_subclass__(cls) -> None:
+        SPECS[cls.__name__] = cls
 
     def __post_init__(self) -> None:
         for item in fields(self):  # type: ignore[arg-type]

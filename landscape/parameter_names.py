@@ -53,3 +53,14 @@ def tied_names(model: nn.Module) -> dict[str, str]:
             if first.setdefault(id(parameter), key) != key:
                 found[key] = first[id(parameter)]
     return found
+
+
+def norm_parameters(model: nn.Module) -> set[str]:
+    """Names of the parameters that belong to normalisation layers: modules whose own parameters are `weight` or
+    `bias` with one axis, and whose class is a norm of torch or is called one ("…Norm")."""
+    found = set()
+    for place, module in model.named_modules():
+        own = dict(module.named_parameters(place, recurse=False))
+        if "norm" in type(module).__name__.lower() and all(p.dim() < 2 for p in own.values()):
+            found |= set(own)
+    return found

@@ -6,6 +6,13 @@ from typing import Any
 
 from landscape.errors import illegal
 from landscape.fields import Spec, option
+from landscape.surface_spec import AxesSpec, GridSpec, LineSpec, PlaneSpec
+
+__all__ = [
+    "ENGINES", "LOSSES", "MEASURES", "Arguments", "AxesSpec", "CompareSpec", "CorrelateSpec", "DensitySpec", "GridSpec",
+    "HessianSpec", "LineSpec", "MeasuresSpec", "PlaneSpec", "ProblemSpec", "SharpnessSpec", "SourceSpec", "TraceSpec",
+    "TrackSpec", "TrainSpec",
+]  # fmt: skip
 
 Arguments = tuple[tuple[str, str], ...]
 """Free `key=value` pairs handed to a factory, as strings; the factory's own signature types them."""
@@ -179,50 +186,6 @@ class MeasuresSpec(Spec):
     layer: str | None = option(None, "relative flatness: weight of a linear layer; default the last one's")
     logit_normalisation: bool = option(False, "worst and average case: outputs centred and of unit length")
     measure_seed: int = option(0, "seed of starts, shards and noise", minimum=0)
-
-
-_MOVES = ("recomputed", "interpolated", "running", "batch")
-
-
-@dataclass(frozen=True)
-class LineSpec(Spec):
-    """The loss on the way from one checkpoint to another: f((1−α)·w₀ + α·w₁), or Keskar's sin/cos arc."""
-
-    start: float = option(-1.0, "first α; α = 0 is the first checkpoint")
-    stop: float = option(2.0, "last α; α = 1 is the second checkpoint")
-    points: int = option(25, "number of points", minimum=2)
-    path: str = option("line", "straight line, or arc f(sin(απ/2)·w₁ + cos(απ/2)·w₀)", choices=("line", "arc"))
-    batch_norm: str = option("recomputed", "batch-norm statistics along the way", choices=_MOVES)
-    recompute_examples: int | None = option(None, "training examples for recomputed statistics; default all", minimum=2)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.stop > self.start:
-            raise illegal("stop", self.stop, f"above start = {self.start:g}", "Swap the two, or widen the range.")
-
-
-@dataclass(frozen=True)
-class PlaneSpec(Spec):
-    """The loss on the plane through three checkpoints, on orthonormal axes centred on the first."""
-
-    x_points: int = option(31, "points along the first axis (first to second checkpoint)", minimum=2)
-    y_points: int = option(31, "points along the second axis", minimum=2)
-    margin: float = option(0.35, "room around the three minima, in fractions of their extent", minimum=0)
-    batch_norm: str = option("recomputed", "batch-norm statistics over the plane", choices=_MOVES)
-    recompute_examples: int | None = option(None, "training examples for recomputed statistics; default all", minimum=2)
-
-
-@dataclass(frozen=True)
-class RandomPlaneSpec(Spec):
-    """The loss on a random plane around one checkpoint, directions rescaled as Li et al. 2018."""
-
-    x_points: int = option(31, "points along the first direction", minimum=2)
-    y_points: int = option(31, "points along the second direction", minimum=2)
-    radius: float = option(1.0, "the plane covers [−radius, radius]²", above=0)
-    normalisation: str = option("filter", "rescaling of each direction", choices=("filter", "layer", "none"))
-    batch_norm: str = option("running", "batch-norm statistics over the plane", choices=_MOVES)
-    recompute_examples: int | None = option(None, "training examples for recomputed statistics; default all", minimum=2)
-    seed: int = option(0, "seed of the directions", minimum=0)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def measure(
 
     LineSpec: f((1−α)·w₀ + α·w₁), or the arc f(sin(απ/2)·w₁ + cos(απ/2)·w₀), of two points (Keskar et al.
     2017, section 2.2.1). PlaneSpec: f(w₀ + x·u + y·v), u and v orthonormal in the plane of three points.
-    RandomPlaneSpec: f(w₀ + x·d₁ + y·d₂) around one point, d Gaussian and rescaled (Li et al. 2018, section 4).
+    AxesSpec: f(w₀ + x·d₁ + y·d₂) around one point, d Gaussian and rescaled (Li et al. 2018, section 4).
 
     partial: a result file, written first, then every `save_every` seconds, when interrupted, and at the end.
     A scan that finds its own file there goes on from it, and ends with the same arrays as one never

@@ -13,11 +13,12 @@ from landscape.aliases import Vector
 from landscape.errors import InputError, illegal
 from landscape.methods.directions import affine_weights, axis_through, normalised, plane_through, symmetric_axis
 from landscape.methods.scan import grid
+from landscape.parameter_names import norm_parameters
 from landscape.problem import Buffers, Problem
 from landscape.seeds import gaussian, stream
-from landscape.spec import LineSpec, PlaneSpec, RandomPlaneSpec
+from landscape.spec import AxesSpec, LineSpec, PlaneSpec
 
-SurfaceSpec = LineSpec | PlaneSpec | RandomPlaneSpec
+SurfaceSpec = LineSpec | PlaneSpec | AxesSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +30,7 @@ class Point:
     buffers: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-_NEEDED = {LineSpec: 2, PlaneSpec: 3, RandomPlaneSpec: 1}
+_NEEDED = {LineSpec: 2, PlaneSpec: 3, AxesSpec: 1}
 
 
 def placed_points(problem: Problem, spec: SurfaceSpec, points: Sequence[Point]) -> list[Point]:
@@ -92,7 +93,7 @@ def slice_through(problem: Problem, spec: SurfaceSpec, points: Sequence[Point]) 
 def _line(spec: LineSpec, points: Sequence[Point]) -> Slice:
     """Both weights have a coefficient of their own, so that α = 0 and α = 1 are the checkpoints bit for bit."""
     first, second = (point.weights for point in points)
-    alpha = np.linspace(spec.start, spec.stop, spec.points)
+    alpha = np.linspace(*spec.ends(len(points)), spec.points)
     coefficients = np.stack([1 - alpha, alpha], axis=-1)
     shares = coefficients
     if spec.path == "arc":
@@ -125,14 +126,23 @@ def _plane(spec: PlaneSpec, points: Sequence[Point]) -> Slice:
     return Slice((x, y), plane.marks, points[0].weights, plane.directions, coordinates, shares, shares)
 
 
-def _random_plane(problem: Problem, spec: RandomPlaneSpec, point: Point) -> Slice:
+def _random_plane(problem: Problem, spec: AxesSpec, point: Point) -> Slice:
     draws = gaussian(stream(spec.seed, "surface", "random plane"), 2, point.weights)
     weights = problem.named(point.weights)
-    directions = torch.stack([normalised(problem.named(d), weights, spec.normalisation) for d in draws])
-    x, y = (symmetric_axis(float(spec.radius), count) for count in (spec.x_points, spec.y_points))
+    zero = _unmoved(problem, spec)
+    directions = torch.stack([normalised(problem.named(d), weights, spec.normalisation, zero) for d in draws])
+    x, y = (symmetric_axis(r or 1.0, n) for r, n in zip(spec.per_axis("radius"), spec.per_axis("points"), strict=True))
     marks, coordinates = np.zeros((1, 2)), grid(x, y)
     shares = affine_weights(marks, coordinates)
     norms = torch.linalg.vector_norm(directions, dim=1, dtype=torch.float64).tolist()
     return Slice(
         (x, y), marks, point.weights, directions, coordinates, shares, shares, {"direction_norms": norms}
     )  # fmt: skip
+
+
+def _unmoved(problem: Problem, spec: AxesSpec) -> set[str]:
+    """The parameters that random directions leave alone: biases, and parameters of normalisation layers."""
+    norms = norm_parameters(problem.model)
+    shapes = {name: piece.dim() for name, piece in problem.named(problem.weights).items()}
+    biases = {name for name, dims in shapes.items() if dims < 2 and name not in norms}
+    return (biases if spec.biases == "zero" else set()) | (norms if spec.norms == "zero" else set())

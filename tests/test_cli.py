@@ -148,7 +148,7 @@ def test_density_and_its_picture(runs):
         (("line", "r0", "r1", "--points", 3), (3,)),
         (("line", "r0", "r1", "--points", 3, "--path", "arc"), (3,)),
         (("plane", "r0", "r1", "r2", "--x-points", 2, "--y-points", 3), (2, 3)),
-        (("random", "r0", "--x-points", 3, "--y-points", 2), (3, 2)),
+        (("random", "r0", "--points", 3, "--points", 2), (3, 2)),
     ],
     ids=["line", "arc", "plane", "random"],
 )

@@ -74,11 +74,26 @@ def test_filter_normalisation_gives_each_filter_the_norm_of_its_weights():
     assert not found["head"][2].any()
 
 
-@pytest.mark.parametrize("how", ["filter", "layer"])
-def test_biases_and_norm_parameters_do_not_move(how: str):
-    found = _split(normalised(_named(0), _named(1), how))
+@pytest.mark.parametrize("how", ["filter", "layer", "weight", "none"])
+def test_parameters_named_do_not_move_and_others_do(how: str):
+    found = _split(normalised(_named(0), _named(1), how, {"conv bias", "scale"}))
+    assert not found["conv bias"].any()
+    assert not found["scale"].any()
+    assert found["norm"].all()
+
+
+def test_vectors_are_rescaled_whole_by_filter_normalisation():
+    direction, weights = _named(0), _named(1)
+    found = _split(normalised(direction, weights, "filter"))
     for name in ("conv bias", "norm", "scale"):
-        assert not found[name].any()
+        raw, w = direction[name].numpy(), weights[name].numpy()
+        np.testing.assert_allclose(found[name], raw * np.linalg.norm(w) / np.linalg.norm(raw), rtol=1e-9)
+
+
+def test_weight_normalisation_scales_each_entry():
+    direction, weights = _named(0), _named(1)
+    for name, d in _split(normalised(direction, weights, "weight")).items():
+        np.testing.assert_allclose(d, direction[name].numpy() * weights[name].numpy())
 
 
 def test_layer_normalisation_keeps_ratios_between_filters():

@@ -36,13 +36,13 @@ from landscape.results import (
     TrackResult,
 )
 from landscape.spec import (
+    AxesSpec,
     CorrelateSpec,
     DensitySpec,
     HessianSpec,
     LineSpec,
     MeasuresSpec,
     PlaneSpec,
-    RandomPlaneSpec,
     SharpnessSpec,
     TraceSpec,
     TrackSpec,
@@ -123,7 +123,7 @@ def bowl(curvature: float = 1.0, label: str = "SAM") -> SurfaceResult:
     X, Y = np.meshgrid(x, y, indexing="ij")
     loss = 2e-3 + curvature * (X**2 + 0.5 * Y**2 + 0.4 * X * Y)
     return SurfaceResult(
-        spec=RandomPlaneSpec(x_points=21, y_points=15), x=x, y=y, train_loss=loss, train_accuracy=1 / (1 + loss),
+        spec=AxesSpec(points=(21, 15)), x=x, y=y, train_loss=loss, train_accuracy=1 / (1 + loss),
         test_loss=NONE, test_accuracy=NONE, labels=(label,), marks=np.zeros((1, 2)), complete=True, evaluations=315,
     )  # fmt: skip
 

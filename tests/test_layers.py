@@ -14,10 +14,13 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "fields": {"errors"},
     "aliases": set(),
-    "spec": set(),
+    "spec": {"surface_spec"},
+    "surface_spec": set(),
+    "record": {"files"},
+    "surface_result": {"record", "spec"},
     "files": set(),
     "spectrum": set(),
-    "results": {"spec", "files", "spectrum"},
+    "results": {"spec", "spectrum", "record", "surface_result"},
     "methods": {"methods"},
     "seeds": set(),
     "kernels": set(),
@@ -52,7 +55,7 @@ ALLOWED: dict[str, set[str]] = {
     "setting": {"models", "data", "problem", "spec", "losses", "seeds"},
     "checkpoints": {"reading", "setting", "data", "problem", "spec"},
     "blocks": {"problem", "methods", "products"},
-    "surface_geometry": {"problem", "methods", "seeds", "spec"},
+    "surface_geometry": {"problem", "methods", "parameter_names", "seeds", "spec"},
     "surface_resume": {"results"},
     **{
         name: {"problem", "methods", "seeds", "spec", "results", "kernels", "precision", "side_by_side"}
@@ -116,7 +119,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "surface": {"problem", "methods", "results", "surface_geometry", "surface_resume"},
 }
-TORCH_FREE = {"errors", "fields", "spec", "spectrum", "files", "results"}
+TORCH_FREE = {"errors", "fields", "spec", "surface_spec", "spectrum", "files", "record", "results", "surface_result"}
 
 
 def sources(folder: str) -> list[Path]:

@@ -15,7 +15,7 @@ from landscape.errors import InputError
 from landscape.losses import Loss, loss_by_name
 from landscape.problem import Problem
 from landscape.results import SurfaceResult, load, save
-from landscape.spec import LineSpec, PlaneSpec, RandomPlaneSpec
+from landscape.spec import AxesSpec, LineSpec, PlaneSpec
 from landscape.surface import Point, measure
 
 GRIDS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
@@ -102,7 +102,7 @@ def test_plane_holds_its_minima_and_evaluates_two_of_them():
 def test_random_plane_is_a_quadratic_bowl_with_its_centre_on_the_grid(normalisation: str):
     """f restricted to a plane of a quadratic has third differences zero along both axes."""
     train, (w,) = LeastSquares(0), _weights(5, 1)
-    spec = RandomPlaneSpec(x_points=9, y_points=5, radius=0.5, normalisation=normalisation)
+    spec = AxesSpec(points=(9, 5), radius=(0.5,), normalisation=normalisation, biases="random")
     found = measure(train.problem, spec, _points([w]))
     assert found.train_loss.shape == (9, 5)
     assert found.train_loss[4, 2] == pytest.approx(train.value(w), rel=1e-12)
@@ -115,15 +115,14 @@ def test_random_plane_is_a_quadratic_bowl_with_its_centre_on_the_grid(normalisat
 def test_filter_normalised_directions_have_the_norms_of_the_filters():
     """One output row: both directions are as long as that row, and the bias stays where it is."""
     train, (w,) = LeastSquares(0), _weights(5, 1)
-    found = measure(train.problem, RandomPlaneSpec(x_points=2, y_points=2), _points([w]))
+    found = measure(train.problem, AxesSpec(points=(2,)), _points([w]))
     np.testing.assert_allclose(found.conditions["direction_norms"], np.linalg.norm(w[:4]), rtol=1e-9)
 
 
 def test_the_seed_decides_the_random_plane():
     train, (w,) = LeastSquares(0), _weights(5, 1)
     a, again, b = (
-        measure(train.problem, RandomPlaneSpec(x_points=3, y_points=3, seed=seed), _points([w])).train_loss
-        for seed in (0, 0, 1)
+        measure(train.problem, AxesSpec(points=(3,), seed=seed), _points([w])).train_loss for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(a, again)
     assert abs(a - b)[0, 0] > 1e-6
@@ -135,7 +134,7 @@ def test_random_directions_have_zero_mean():
     model = nn.Linear(n, 1, bias=False)
     summed = Loss("sum of weights", lambda outputs, targets: outputs.sum(), len)
     problem = Problem(model, summed, [(torch.ones(1, n), torch.zeros(1))])
-    spec = RandomPlaneSpec(x_points=3, y_points=3, normalisation="none")
+    spec = AxesSpec(points=(3,), normalisation="none", biases="random")
     found = measure(problem, spec, [Point("zero", torch.zeros(n))])
     for total in (found.train_loss[2, 1], found.train_loss[1, 2]):
         assert 0 < abs(total) < 5 * n**0.5
@@ -147,7 +146,7 @@ def test_losses_that_are_not_finite_stay_where_they_are():
     one = [(torch.ones(1, 1, dtype=torch.float64), torch.zeros(1))]
     model = nn.Linear(1, 1, bias=False).double()
     ends = [Point("a", torch.tensor([-1.0], dtype=torch.float64)), Point("b", torch.zeros(1, dtype=torch.float64))]
-    spec = LineSpec(start=0, stop=2, points=5)
+    spec = LineSpec(start=0.0, stop=2.0, points=5)
     root = measure(Problem(model, Loss("√", lambda o, t: o.sqrt().sum(), len), one), spec, ends)
     np.testing.assert_allclose(root.train_loss, [np.nan, np.nan, 0, 0.5**0.5, 1])
     pole = measure(Problem(model, Loss("1/w", lambda o, t: (1 / o).sum(), len), one), spec, ends)
@@ -237,7 +236,7 @@ def test_recomputed_statistics_are_those_of_update_bn_on_training_data():
 
 def test_interpolated_statistics_move_with_the_weights_and_variances_stay_positive():
     case = Classifier()
-    found = measure(case.problem, LineSpec(start=-8, stop=9, points=18, batch_norm="interpolated"), case.points[:2])
+    found = measure(case.problem, LineSpec(start=-8.0, stop=9.0, points=18, batch_norm="interpolated"), case.points[:2])
     clamped = 0
     for k, alpha in enumerate(found.x):
         model = case.at(_on_line(case, alpha)).eval()
@@ -253,7 +252,7 @@ def test_interpolated_statistics_move_with_the_weights_and_variances_stay_positi
 @pytest.mark.parametrize("path", ["line", "arc"])
 def test_interpolation_ends_are_the_checkpoints_themselves(path: str):
     case = Classifier(torch.float32)
-    spec = LineSpec(start=0, stop=1, points=3, path=path, batch_norm="interpolated")
+    spec = LineSpec(start=0.0, stop=1.0, points=3, path=path, batch_norm="interpolated")
     found = measure(case.problem, spec, case.points[:2], case.test)
     for k, model in ((0, case.models[0]), (2, case.models[1])):
         assert found.train_loss[k] == pytest.approx(case.loss(model.eval(), TRAIN), rel=1e-6)
@@ -264,7 +263,7 @@ def test_arc_scales_means_with_weights_so_that_a_first_layer_keeps_its_centre():
     """Both ends equal: at α = 1/2 the weights grow by √2, and so must the mean of the first layer's outputs."""
     case = Classifier()
     point = case.points[0]
-    spec = LineSpec(start=0, stop=1, points=3, path="arc", batch_norm="interpolated")
+    spec = LineSpec(start=0.0, stop=1.0, points=3, path="arc", batch_norm="interpolated")
     found = measure(case.problem, spec, [point, Point("b", point.weights, point.buffers)])
     model = case.at(2**0.5 * point.weights).eval()
     dict(model.named_buffers())["1.running_mean"].mul_(2**0.5)
@@ -277,7 +276,9 @@ def test_interpolation_over_a_plane_has_the_barycentric_statistics():
     y0 = int(np.flatnonzero(found.y == 0)[0])
     along = found.x / found.marks[1, 0]
     line = measure(
-        case.problem, LineSpec(start=along[0], stop=along[-1], points=9, batch_norm="interpolated"), case.points[:2]
+        case.problem,
+        LineSpec(start=float(along[0]), stop=float(along[-1]), points=9, batch_norm="interpolated"),
+        case.points[:2],
     )
     np.testing.assert_allclose(found.train_loss[:, y0], line.train_loss, rtol=1e-9)
     swapped = [case.points[k] for k in (0, 2, 1)]
@@ -328,7 +329,7 @@ def test_nothing_of_the_callers_is_touched():
     before = copy.deepcopy(case.models[0].state_dict()), copy.deepcopy(case.points), torch.get_rng_state()
     gradients = [p.grad.clone() for p in case.models[0].parameters()]
     measure(case.problem, PlaneSpec(x_points=3, y_points=3), case.points, case.test)
-    measure(case.problem, RandomPlaneSpec(x_points=3, y_points=3), case.points[:1])
+    measure(case.problem, AxesSpec(points=(3,)), case.points[:1])
     for name, tensor in case.models[0].state_dict().items():
         assert torch.equal(tensor, before[0][name])
     for now, then in zip(case.points, before[1], strict=True):
@@ -342,8 +343,8 @@ def test_nothing_of_the_callers_is_touched():
 # -- what is refused ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("spec", "count"), [(LineSpec(), 3), (PlaneSpec(), 2), (RandomPlaneSpec(), 2)])
-def test_the_number_of_points_is_checked(spec: LineSpec | PlaneSpec | RandomPlaneSpec, count: int):
+@pytest.mark.parametrize(("spec", "count"), [(LineSpec(), 3), (PlaneSpec(), 2), (AxesSpec(), 2)])
+def test_the_number_of_points_is_checked(spec: LineSpec | PlaneSpec | AxesSpec, count: int):
     with pytest.raises(InputError, match="points"):
         measure(LeastSquares(0).problem, spec, _points(_weights(0, count)))
 
@@ -436,7 +437,7 @@ def test_a_cell_that_was_nan_is_not_taken_for_one_never_evaluated(tmp_path: Path
     model, one = nn.Linear(1, 1, bias=False), [(torch.ones(1, 1), torch.zeros(1))]
     problem = Problem(model, Loss("√", root, len), one)
     ends = [Point("a", torch.tensor([-1.0])), Point("b", torch.tensor([0.0]))]
-    spec = LineSpec(start=0, stop=2, points=5)
+    spec = LineSpec(start=0.0, stop=2.0, points=5)
     with pytest.raises(KeyboardInterrupt):
         measure(problem, spec, ends, partial=tmp_path / "scan", progress=_interrupt_at(2))
     left = load(tmp_path / "scan")
@@ -455,7 +456,7 @@ def _other_scans() -> dict[str, tuple]:
     other_data, single = LeastSquares(8), LeastSquares(0, dtype=torch.float32)
     return {
         "points: 4 in the file, 5 now": (train.problem, LineSpec(points=5), _points(weights)),
-        "stop: 2.0 in the file, 2.0000001 now": (train.problem, LineSpec(points=4, stop=2.0000001), _points(weights)),
+        "stop: None in the file, 2.0000001 now": (train.problem, LineSpec(points=4, stop=2.0000001), _points(weights)),
         "batch_norm": (train.problem, LineSpec(points=4, batch_norm="running"), _points(weights)),
         "points_sha256": (train.problem, same, _points([weights[0], weights[1] * (1 + 1e-15)])),
         "labels": (train.problem, same, [Point("z", p.weights) for p in _points(weights)]),

@@ -1,7 +1,7 @@
 """Axes of a loss surface: the plane through three points, rescaled random directions, coordinates on them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,25 +45,31 @@ def plane_through(first: Vector, second: Vector, third: Vector) -> Plane:
     return Plane(torch.stack([u, v]).to(first.dtype), np.array([[0.0, 0.0], [x1, 0.0], [x2, y2]]))
 
 
-def normalised(direction: Mapping[str, Tensor], weights: Mapping[str, Tensor], how: str) -> Vector:
+def normalised(
+    direction: Mapping[str, Tensor], weights: Mapping[str, Tensor], how: str, zero: Collection[str] = ()
+) -> Vector:
     """A random direction on the scale of the weights, flattened; both are given as named parameters.
 
-    "filter": each slice along the first index of a parameter becomes d_i·‖w_i‖/(‖d_i‖ + 1e-10), and
-    parameters with fewer than two axes (biases, batch norm) get 0. "layer": the same with whole parameters
-    in place of slices. "none": the direction as it is, biases included. Li et al. 2018, section 4.
+    "filter": each slice along the first index of a parameter becomes d_i·‖w_i‖/(‖d_i‖ + 1e-10); parameters with
+    fewer than two axes are rescaled whole. "layer": the same with whole parameters in place of slices. "weight":
+    each entry becomes d_i·w_i. "none": the direction as it is. Parameters named in `zero` get 0. Li et al. 2018,
+    section 4, and for "weight" its code.
     """
+    return torch.cat([
+        (torch.zeros_like(w) if name in zero else _rescaled(direction[name], w, how)).reshape(-1)
+        for name, w in weights.items()
+    ])  # fmt: skip
+
+
+def _rescaled(d: Tensor, w: Tensor, how: str) -> Tensor:
     if how == "none":
-        return torch.cat([d.reshape(-1) for d in direction.values()])
-    pieces = []
-    for name, w in weights.items():
-        d = direction[name]
-        if w.dim() < 2:
-            pieces.append(torch.zeros_like(d).reshape(-1))
-            continue
-        rows, own = (t.reshape(len(t) if how == "filter" else 1, -1) for t in (d, w))
-        drawn, wanted = (torch.linalg.vector_norm(t, dim=1, keepdim=True, dtype=torch.float64) for t in (rows, own))
-        pieces.append((rows * (wanted / (drawn + 1e-10)).to(rows.dtype)).reshape(-1))
-    return torch.cat(pieces)
+        return d
+    if how == "weight":
+        return d * w
+    slices = len(d) if how == "filter" and d.dim() > 1 else 1
+    rows, own = d.reshape(slices, -1), w.reshape(slices, -1)
+    drawn, wanted = (torch.linalg.vector_norm(t, dim=1, keepdim=True, dtype=torch.float64) for t in (rows, own))
+    return rows * (wanted / (drawn + 1e-10)).to(rows.dtype)
 
 
 def symmetric_axis(radius: float, count: int) -> Float[np.ndarray, " count"]:
