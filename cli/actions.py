@@ -25,7 +25,7 @@ from landscape.spec import (
 
 from . import tables
 from .cells import number
-from .outputs import SUFFIX, choose_output
+from .outputs import choose_output
 from .progress import progress
 
 
@@ -56,7 +56,7 @@ def measure_one(
     more: Callable[[Opened], Mapping[str, Any]] = lambda opened: {},
 ) -> tuple[Any, Opened]:
     """Open, measure, save and show one checkpoint; `more` gives arguments that only an opened one has."""
-    output = choose_output(saving["output"], f"{_stem(checkpoint)}-{word}", saving["overwrite"])
+    output = choose_output(saving["output"], f"{stem_of(checkpoint)}-{word}", saving["overwrite"])
     opened = open_checkpoint(checkpoint, problem)
     announce(opened)
     with progress(word) as report:
@@ -105,7 +105,8 @@ def announce(opened: Opened) -> None:
         click.echo(f"note: {note}", err=True)
 
 
-def _stem(checkpoint: str) -> str:
+def stem_of(checkpoint: str) -> str:
+    """What files about this checkpoint are called."""
     return Path(checkpoint).resolve().stem.replace(" ", "_") or "checkpoint"
 
 
@@ -126,39 +127,6 @@ def verify_with_pyhessian(result: HessianResult, opened: Opened, quiet: bool) ->
             f"difference {abs(ours - theirs) / result.scale:.1e} of |λ1|",
             err=quiet,
         )
-
-
-def scan_surface(
-    word: str, checkpoints: tuple[str, ...], problem: ProblemSpec, spec: Any, saving: Mapping[str, Any]
-) -> None:
-    """Scan a line or plane; a file of the same scan is continued, or shown when it is complete."""
-    from landscape import surface
-
-    stem = "-".join([word, *(_stem(path) for path in checkpoints)])
-    asked = Path(saving["output"] or stem + SUFFIX)
-    resumable = not saving["overwrite"] and _holds_scan(asked, complete=saving["output"] is not None)
-    output = asked if resumable else choose_output(saving["output"], stem, saving["overwrite"])
-    if saving["overwrite"]:
-        output.unlink(missing_ok=True)
-    problem = replace(problem, batch_norm="batch" if spec.batch_norm == "batch" else "running")
-    opened = [open_checkpoint(path, problem) for path in checkpoints]
-    for one in opened:
-        announce(one)
-    points = [surface.Point(one.label, one.train.weights, one.train.buffers()) for one in opened]
-    with progress(f"surface {word}") as report:
-        result = surface.measure(opened[0].train, spec, points, test=opened[0].test, partial=output, progress=report)
-    store(result, output, {"checkpoints": [one.provenance() for one in opened]}, saving["as_json"])
-
-
-def _holds_scan(path: Path, complete: bool) -> bool:
-    """Whether `path` is a scan to go on with: an incomplete one, or any when `complete` ones count too."""
-    from landscape.results import SurfaceResult, load
-
-    try:
-        found = load(path) if path.is_file() else None
-    except InputError:
-        return False
-    return isinstance(found, SurfaceResult) and (complete or not found.complete)
 
 
 def compare_all(

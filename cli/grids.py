@@ -102,18 +102,13 @@ def _sharpness(result: SharpnessResult) -> Grid:
     return Grid(f"Keskar ε-sharpness, {result.spec.trials} trials", headings, rows)
 
 
-SURFACES = ("train loss", "test loss", "train accuracy", "test accuracy")
-"""What a surface holds, as far as it was asked for: its fields with spaces."""
-
-
 def _surface(result: SurfaceResult) -> Grid:
-    surfaces = [(name, getattr(result, name.replace(" ", "_"))) for name in SURFACES]
     rows = tuple(
         (name, Number(np.nanmin(z)), Number(np.nanmax(z)), Number(int(np.isnan(z).sum()), form="d"))
-        for name, z in surfaces
+        for name, z in ((name, result.grid(name)) for name in result.quantities)
         if z.size and not np.isnan(z).all()
     )
-    shape = " × ".join(str(n) for n in result.train_loss.shape)
+    shape = " × ".join(map(str, result.shape))
     title = f"Surface of {shape} points{_state(result)}"
     return Grid(title, ("", "smallest", "largest", "missing cells"), rows)
 

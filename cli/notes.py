@@ -12,6 +12,7 @@ from landscape.results import (
     HessianResult,
     MeasuresResult,
     Result,
+    SurfaceResult,
     TraceResult,
     TrackResult,
 )
@@ -143,7 +144,24 @@ def _audit(result: AuditResult) -> list[str]:
     return lines + _measures(result)
 
 
+def _surface(result: SurfaceResult) -> list[str]:
+    lines = []
+    if result.interpolated.any():
+        evaluated = int((~result.interpolated).sum())
+        lines.append(
+            f"{evaluated} of {result.interpolated.size} points evaluated, the others interpolated: error at most "
+            f"{100 * result.interpolation_error:.2g} % of the range at {result.held_out} points held out."
+        )
+    if result.half_error == result.half_error:
+        lines.append(f"In bfloat16: losses off by at most {100 * result.half_error:.2g} % of their range on a sample.")
+    if result.explained.size:
+        shares = ", ".join(f"{100 * share:.1f} %" for share in result.explained)
+        lines.append(f"Of the trajectory's variance the axes have {shares}.")
+    return lines
+
+
 _NOTES = {
+    SurfaceResult: _surface,
     HessianResult: _hessian,
     DensityResult: _density,
     TraceResult: _trace,

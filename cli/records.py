@@ -22,7 +22,7 @@ from landscape.results import (
 )
 
 from .cells import Cell, Grid, Number
-from .grids import SURFACES, grid, yes_or_no
+from .grids import grid, yes_or_no
 
 
 def records(result: Result) -> Grid:
@@ -58,14 +58,11 @@ def _comparison(result: ComparisonResult) -> Grid:
 
 def _surface(result: SurfaceResult) -> Grid:
     """A row for each point of the line or plane."""
-    axes = (result.x, result.y) if result.y.size else (result.x,)
-    columns: dict[str, Any] = dict(
-        zip(("x", "y"), (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")), strict=False)
-    )
-    for name in SURFACES:
-        values = getattr(result, name.replace(" ", "_"))
-        if values.size:
-            columns[name] = values.ravel()
+    placed = (axis.ravel() for axis in np.meshgrid(*result.coordinates, indexing="ij"))
+    columns: dict[str, Any] = dict(zip("xyz", placed, strict=False))
+    columns |= {name: result.grid(name).ravel() for name in result.quantities}
+    if result.interpolated.size:
+        columns["interpolated"] = [yes_or_no(bool(cell)) for cell in result.interpolated.ravel()]
     return Grid(grid(result).title, tuple(columns), _rows(columns))
 
 

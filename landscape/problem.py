@@ -22,7 +22,7 @@ from landscape.devices import device_name
 from landscape.errors import InputError, illegal
 from landscape.kernels import Watched, differentiate_padding, switched_off, twice_differentiable
 from landscape.losses import prediction, sums_over_batch, takes_one_tensor
-from landscape.parameter_names import chosen_names, tied_names
+from landscape.parameter_names import chosen_names, norm_parameters, tied_names
 from landscape.precision import full_precision
 from landscape.products.engines import Compiler
 from landscape.products.product import Product
@@ -30,6 +30,8 @@ from landscape.products.terms import Terms, derivative, hessian_terms
 from landscape.spec import ENGINES
 
 Buffers = Mapping[str, Tensor]
+Metric = Callable[[Any, Any], Tensor]
+"""(outputs, targets) ↦ its sum over the batch, a scalar."""
 _PROBE_ROWS = 16
 
 
@@ -115,18 +117,30 @@ class Problem:
     @full_precision()
     def evaluate(self, w: Vector, buffers: Buffers | None = None) -> Evaluation:
         """f(w) and the accuracy in one pass over the data."""
-        hits_of = getattr(self.loss, "hits", None)
-        total = torch.zeros((), dtype=torch.float64, device=w.device)
-        hits = torch.zeros((), dtype=torch.float64, device=w.device)
+        return Evaluation(*self.means(w, buffers))
+
+    def means(self, w: Vector, buffers: Buffers | None = None, metrics: Sequence[Metric] = ()) -> list[float]:
+        """f(w), the accuracy (NaN where the loss has no hits) and the mean of each metric, in one pass."""
+        total = torch.zeros(2 + len(metrics), dtype=torch.float64, device=w.device)
         parameters = {**self.named(w), **(buffers or {})}
         with torch.no_grad(), twice_differentiable(self.model):
-            for inputs, targets in self.parts(w):
-                outputs = self._outputs(parameters, inputs)
-                total += self.loss(outputs, targets)
-                if hits_of is not None:
-                    hits += hits_of(outputs, targets)
-        loss, accuracy = torch.stack([total, hits]).div(self.size).tolist()
-        return Evaluation(loss, accuracy if hits_of is not None else float("nan"))
+            for batch in self.parts(w):
+                total += self.totals(parameters, batch, metrics)
+        return total.div_(self.size).tolist()
+
+    def totals(self, parameters: Mapping[str, Tensor], batch: Batch, metrics: Sequence[Metric] = ()) -> Tensor:
+        """Loss, hits (NaN without) and metrics summed over one batch: (2 + metrics,) in float64.
+
+        parameters: parameters and buffers by name, in place of the model's. Outputs of a lower precision are taken
+        to float32 before the loss.
+        """
+        inputs, targets = batch
+        outputs = tree_map(_at_least_single, self._outputs(parameters, inputs))
+        hits_of = getattr(self.loss, "hits", None)
+        loss = self.loss(outputs, targets)
+        hits = loss.new_full((), float("nan")) if hits_of is None else hits_of(outputs, targets)
+        found = [loss, hits, *(metric(outputs, targets) for metric in metrics)]
+        return torch.stack([one.to(torch.float64) for one in found])
 
     def gradient(self, w: Vector) -> Vector:
         """∇f(w), of the length of w."""
@@ -337,6 +351,10 @@ class Problem:
         """Whether the model has batch-norm layers with running statistics."""
         return bool(with_statistics(self.model))
 
+    def norm_parameters(self) -> set[str]:
+        """Names of the parameters of normalisation layers."""
+        return norm_parameters(self.model)
+
     def buffers(self) -> dict[str, Tensor]:
         """Copies of the model's floating-point buffers (batch-norm statistics, mostly), by name."""
         return {k: b.clone() for k, b in self.model.named_buffers() if b.is_floating_point()}
@@ -438,3 +456,7 @@ class Problem:
             "loss": getattr(self.loss, "name", getattr(self.loss, "__name__", type(self.loss).__name__)),
             "kernels": self._kernels, "torch": torch.__version__,
         }  # fmt: skip
+
+
+def _at_least_single(x: Any) -> Any:
+    return x.float() if isinstance(x, Tensor) and x.is_floating_point() and x.dtype.itemsize < 4 else x

@@ -1,4 +1,4 @@
-"""Loss surfaces: train and test loss along a line, an arc or a plane through checkpoints, or a random plane.
+"""Loss surfaces: losses, accuracies and curvature along lines, over planes, and in boxes of three axes.
 
 Every point is evaluated on the same data in the same order. Batch norm follows the spec's policy:
 
@@ -12,30 +12,48 @@ Every point is evaluated on the same data in the same order. Batch norm follows 
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from landscape.aliases import Vector
-from landscape.errors import InputError, illegal
-from landscape.methods.scan import Index, scan
-from landscape.problem import Buffers, Problem
+from landscape import hessian
+from landscape.errors import illegal
+from landscape.methods.adaptive import refine
+from landscape.methods.scan import Index, displaced, scan, visitor
+from landscape.precision import full_precision
+from landscape.problem import Metric, Problem
 from landscape.results import SurfaceResult
-from landscape.surface_geometry import Point, Slice, SurfaceSpec, placed_points, slice_through
+from landscape.seeds import permutation, stream
+from landscape.spec import AxesSpec, HessianSpec, LineSpec
+from landscape.surface_axes import axes_slice
+from landscape.surface_geometry import Slice, SurfaceSpec, check_count, line_slice, plane_slice
+from landscape.surface_points import Point, placed
 from landscape.surface_resume import COLUMNS, Cells, digest, resumed
+from landscape.surface_values import Values, extra_names, pairs_in_batches
+
+__all__ = ["Point", "SurfaceSpec", "cautions", "measure", "without_warnings"]
+
+_SAMPLE = 8
+"""Points at which the error of half precision is checked."""
 
 
+@full_precision()
 def measure(
     problem: Problem,
     spec: SurfaceSpec,
     points: Sequence[Point],
     test: Problem | None = None,
     *,
+    trajectory: Sequence[Point] = (),
+    eigenvectors: Float[Tensor, "k n"] | None = None,
+    metrics: Mapping[str, Metric] | None = None,
     partial: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -43,37 +61,79 @@ def measure(
 ) -> SurfaceResult:
     """Loss and accuracy of `problem` (training data) and `test` on the grid that `spec` describes.
 
-    LineSpec: f((1−α)·w₀ + α·w₁), or the arc f(sin(απ/2)·w₁ + cos(απ/2)·w₀), of two points (Keskar et al.
-    2017, section 2.2.1). PlaneSpec: f(w₀ + x·u + y·v), u and v orthonormal in the plane of three points.
-    AxesSpec: f(w₀ + x·d₁ + y·d₂) around one point, d Gaussian and rescaled (Li et al. 2018, section 4).
+    LineSpec: f((1−α)·w₀ + α·w₁), the arc f(sin(απ/2)·w₁ + cos(απ/2)·w₀) of two points (Keskar et al. 2017, section
+    2.2.1), or the polyline through any number. PlaneSpec: f(w₀ + x·u + y·v), u and v orthonormal in the plane of
+    three points. AxesSpec: f(w₀ + x·d₁ + y·d₂ + z·d₃) around one point; d Gaussian and rescaled (Li et al. 2018,
+    section 4), eigenvectors, principal components of a training (section 7), or towards the further points.
+
+    trajectory: checkpoints of a training in their order, projected onto the axes. eigenvectors: for the axes that
+    ask for them; measured when not given. metrics: by name, each summed over a batch, evaluated in the same pass.
 
     partial: a result file, written first, then every `save_every` seconds, when interrupted, and at the end.
     A scan that finds its own file there goes on from it, and ends with the same arrays as one never
     interrupted. progress is called with (cells done, cells in all). `evaluations` counts passes over a data
     set on the grid. Recomputed statistics come from `problem`, for the test loss too.
 
-    Raises `InputError`: wrong number or size of points, weights that are not finite, points that span no
-    plane, a batch-norm policy that does not fit, another scan's result at `partial` without `overwrite`.
+    Warns where batch-norm networks are interpolated without recomputing their statistics. Raises `InputError`: wrong
+    number or size of points, weights that are not finite, points that span no plane, a batch-norm policy that does
+    not fit, another scan's result at `partial` without `overwrite`.
     """
-    problems = [problem] if test is None else [problem, test]
+    problems, metrics = [problem] if test is None else [problem, test], dict(metrics or {})
     _check_problems(problems, spec)
-    points = placed_points(problem, spec, points)
-    where = slice_through(problem, spec, points)
+    for caution in cautions(problem, spec):
+        warnings.warn(caution, stacklevel=2)
+    check_count(spec, points)
+    points = placed(problem, points, spec.batch_norm in ("running", "interpolated"))
+    where = _slice(problem, spec, points, placed(problem, trajectory, False), eigenvectors)
+    template = _unmeasured(problems, spec, points, where, [point.label for point in trajectory], metrics)
     kept = [
         name
         for each, names in zip(problems, (COLUMNS[:2], COLUMNS[2:]), strict=False)
         for name in names[: 2 if getattr(each.loss, "hits", None) is not None else 1]
     ]
-    template = _unmeasured(problems, spec, points, where)
-    cells = resumed(template, where.coefficients.shape[:-1], kept, partial, overwrite)
-    function = _losses(problems, spec, points, where)
-    seconds = _fill(cells, function, where, partial, progress, save_every)
-    return cells.result(seconds)
+    cells = resumed(template, where.shape, kept, partial, overwrite)
+    values = Values(problems, spec, points, where, metrics)
+    return cells.result(_fill(cells, spec, values, where, partial, progress, save_every))
+
+
+def cautions(problem: Problem, spec: SurfaceSpec) -> list[str]:
+    """What to know before believing such a scan of this problem."""
+    between = not isinstance(spec, AxesSpec) or bool(spec.others())
+    if between and problem.has_batch_norm and spec.batch_norm in ("running", "interpolated"):
+        return [
+            f"batch norm with {spec.batch_norm} statistics: between checkpoints activations shrink, and the loss rises "
+            "for that reason alone (Jordan et al. 2023). batch_norm = recomputed takes the statistics at each point"
+        ]
+    return []
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Inside, `measure` keeps its cautions to itself; for callers that show them in another way."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="batch norm with")
+        yield
+
+
+def _slice(
+    problem: Problem, spec: SurfaceSpec, points: Sequence[Point], trajectory: Sequence[Point], vectors: Tensor | None
+) -> Slice:
+    if isinstance(spec, LineSpec):
+        return line_slice(spec, points)
+    if not isinstance(spec, AxesSpec):
+        return plane_slice(spec, points)
+    wanted = max(spec.numbers("eigenvector"), default=0)
+    if wanted and vectors is None:
+        asked = HessianSpec(count=wanted, vectors=True, sampling_error=False)
+        found = hessian.measure(problem, asked, points[0].weights)
+        vectors = torch.from_numpy(found.vectors)
+    return axes_slice(problem, spec, points, trajectory, vectors)
 
 
 def _fill(
     cells: Cells,
-    function: Callable[[Vector, Index], Sequence[float]],
+    spec: SurfaceSpec,
+    values: Values,
     where: Slice,
     partial: str | os.PathLike[str] | None,
     progress: Callable[[int, int], None] | None,
@@ -81,87 +141,79 @@ def _fill(
 ) -> float:
     """Evaluate what is not done yet; returns the seconds that took. What is done when it ends, however, is saved."""
     started = saved = perf_counter()
+    if values.curvature is not None:
+        values.curvature.vectors = cells.vectors
+
+    def store() -> None:
+        if partial is not None:
+            cells.vectors = cells.vectors if values.curvature is None else values.curvature.vectors
+            cells.store(partial, perf_counter() - started)
 
     def after() -> None:
         nonlocal saved
         if progress is not None:
             progress(int(cells.done.sum()), cells.done.size)
-        if partial is not None and perf_counter() - saved >= save_every:
-            cells.store(partial, perf_counter() - started)
+        if perf_counter() - saved >= save_every:
+            store()
             saved = perf_counter()
 
-    if partial is not None:
-        cells.store(partial, 0.0)
+    store()
     try:
-        state = {"values": cells.values, "done": cells.done}
-        scan(function, where.origin, where.directions, where.coefficients, after=after, **state)
+        slice_ = (where.origin, where.directions, where.coefficients)
+        if spec.adaptive is None:
+            scan(values, *slice_, values=cells.values, done=cells.done, after=after)
+        elif not cells.done.all():
+            _refine(cells, visitor(values, *slice_, cells.values, cells.done, after), spec)
+        if spec.half and "half_error" not in cells.more:
+            cells.more["half_error"] = _half_error(cells, values, where)
     finally:
-        if partial is not None:
-            cells.store(partial, perf_counter() - started)
+        store()
     return perf_counter() - started
 
 
-def _unmeasured(problems: Sequence[Problem], spec: SurfaceSpec, points: Sequence[Point], where: Slice) -> SurfaceResult:
+def _refine(cells: Cells, visit: Callable[[Index], None], spec: SurfaceSpec) -> None:
+    """Fill all cells, most of them by interpolation; the losses decide how many are evaluated."""
+    assert spec.adaptive is not None
+    losses = [k for k, name in enumerate(COLUMNS) if name.endswith("loss") and name in cells.kept]
+    order = permutation(stream(0, "surface", "adaptive"), cells.done.size).numpy()
+    found = refine(visit, cells.values, losses, spec.adaptive, order)
+    cells.more |= {
+        "evaluations": int((~found.interpolated).sum()) * len(losses), "interpolated": found.interpolated,
+        "interpolation_error": found.error, "held_out": found.held_out,
+    }  # fmt: skip
+    cells.values[...], cells.done[...] = found.values, True
+
+
+def _half_error(cells: Cells, values: Values, where: Slice) -> float:
+    """The largest error of a loss in half precision on a sample of the points, as a share of the range of that loss."""
+    evaluated = np.argwhere(~cells.more["interpolated"] if "interpolated" in cells.more else cells.done)
+    order = permutation(stream(0, "surface", "half precision"), len(evaluated))[:_SAMPLE]
+    worst, point = 0.0, torch.empty_like(where.origin)
+    for cell in map(tuple, evaluated[order.numpy()].tolist()):
+        displaced(where.origin, where.directions, where.coefficients[cell].tolist(), out=point)
+        for k, exact in zip((0, 2), values.losses_by_model(point, cell), strict=False):
+            column = cells.values[..., k]
+            extent = np.ptp(column[np.isfinite(column)]) if np.isfinite(column).any() else 0.0
+            worst = max(worst, float(abs(column[cell] - exact) / extent) if extent > 0 else 0.0)
+    return worst
+
+
+def _unmeasured(
+    problems: Sequence[Problem],
+    spec: SurfaceSpec,
+    points: Sequence[Point],
+    where: Slice,
+    path: Sequence[str],
+    metrics: Mapping[str, Metric],
+) -> SurfaceResult:
     empty = np.zeros(0)
+    x, y, z = (where.axes[k] if k < len(where.axes) else empty for k in range(3))
     return SurfaceResult(
-        spec=spec, labels=tuple(point.label for point in points), marks=where.marks,
-        x=where.axes[0], y=where.axes[1] if len(where.axes) == 2 else empty,
-        train_loss=empty, train_accuracy=empty, test_loss=empty, test_accuracy=empty,
-        complete=False, evaluations=0, conditions=_conditions(problems, spec, points, where),
+        spec=spec, labels=tuple(point.label for point in points), marks=where.marks, x=x, y=y, z=z, axes=where.names,
+        train_loss=empty, train_accuracy=empty, test_loss=empty, test_accuracy=empty, complete=False, evaluations=0,
+        trajectory=where.trajectory, trajectory_labels=tuple(path), explained=where.explained,
+        extra_names=extra_names(spec, metrics, len(problems)), conditions=_conditions(problems, spec, points, where),
     )  # fmt: skip
-
-
-def _losses(
-    problems: Sequence[Problem], spec: SurfaceSpec, points: Sequence[Point], where: Slice
-) -> Callable[[Vector, Index], list[float]]:
-    """(w, cell) ↦ train loss, train accuracy, test loss, test accuracy."""
-    statistics = _statistics(problems[0], spec, points, where)
-
-    def losses(w: Vector, cell: Index) -> list[float]:
-        with _pairs_in_batches():
-            buffers = statistics(w, cell)
-            found = [number for problem in problems for number in problem.evaluate(w, buffers)]
-        return found + [float("nan")] * (len(COLUMNS) - len(found))
-
-    return losses
-
-
-def _statistics(
-    problem: Problem, spec: SurfaceSpec, points: Sequence[Point], where: Slice
-) -> Callable[[Vector, Index], Buffers]:
-    first = points[0].buffers
-    if spec.batch_norm == "interpolated":
-        return lambda w, cell: _combined([p.buffers for p in points], where.means[cell], where.shares[cell])
-    if spec.batch_norm == "recomputed" and problem.has_batch_norm:
-        others = {name: buffer for name, buffer in first.items() if not name.endswith(_STATISTICS)}
-        return lambda w, cell: {**problem.recomputed_buffers(w, spec.recompute_examples), **others}
-    return lambda w, cell: first
-
-
-_STATISTICS = ("running_mean", "running_var")
-
-
-def _combined(buffers: Sequence[Buffers], means: np.ndarray, shares: np.ndarray) -> Buffers:
-    """Running means weighted by `means`, all other buffers by `shares`; variances never below 0."""
-    total: dict[str, Tensor] = {}
-    for name in set.intersection(*map(set, buffers)):
-        weights = (means if name.endswith("running_mean") else shares).tolist()
-        total[name] = torch.stack([w * own[name] for w, own in zip(weights, buffers, strict=True)]).sum(0)
-        if name.endswith("running_var"):
-            total[name].clamp_(min=0)
-    return total
-
-
-@contextmanager
-def _pairs_in_batches() -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        raise InputError(
-            "the last batch holds a single example, which has no batch statistics. Choose another batch size."
-        ) from None
 
 
 def _conditions(
@@ -170,7 +222,7 @@ def _conditions(
     """What has to be the same when a scan goes on; the losses at the first checkpoint tell data and model apart."""
     conditions = problems[0].conditions()
     for name, problem in zip(("train", "test"), problems, strict=False):
-        with _pairs_in_batches():
+        with pairs_in_batches():
             loss, accuracy = problem.evaluate(points[0].weights, points[0].buffers)
         conditions |= {f"first_{name}_loss": loss, f"first_{name}_accuracy": accuracy}
     if len(problems) == 2:

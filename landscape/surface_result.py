@@ -35,6 +35,8 @@ class SurfaceResult(Result):
     (axes,): the share of the trajectory's variance along each axis; all (0,) without a trajectory.
     test_* arrays are (0,) when no test data were given; accuracies are (0,) for regression.
     extra_names, extra (*grid, K): what else was measured at each point, such as "smallest eigenvalue".
+    half_error: of losses evaluated in bfloat16, the largest error on a sample of points as a share of their range (NaN
+    in full precision). vectors (k, n): eigenvectors at the last point, while a scan with curvature is incomplete.
     """
 
     kind: ClassVar[str] = "surface"
@@ -60,6 +62,8 @@ class SurfaceResult(Result):
     explained: np.ndarray = field(default_factory=_none)
     extra_names: tuple[str, ...] = ()
     extra: np.ndarray = field(default_factory=_none)
+    half_error: float = float("nan")
+    vectors: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
     @property
     def coordinates(self) -> tuple[np.ndarray, ...]:

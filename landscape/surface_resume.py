@@ -5,7 +5,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,11 @@ COLUMNS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 @dataclass
 class Cells:
-    """values: (*grid, 4) in the order of COLUMNS; done: (*grid); seconds: spent in earlier sittings.
+    """values: (*grid, columns), first those of COLUMNS, then the template's extra ones; done: (*grid).
 
-    template is the result without its grids; kept names the columns that are measured at all.
+    template is the result without its grids; kept names the columns of COLUMNS that are measured at all.
+    seconds: spent in earlier sittings. vectors: the eigenvectors at the last point (k, n), from which a scan with
+    curvature goes on. more: fields of the result that are known at the end.
     """
 
     template: SurfaceResult
@@ -30,15 +32,34 @@ class Cells:
     values: np.ndarray
     done: np.ndarray
     seconds: float = 0.0
+    vectors: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    more: dict[str, Any] = field(default_factory=dict)
 
     def result(self, seconds: float) -> SurfaceResult:
         """The record of what is done after `seconds` in this sitting."""
         grids = {name: self.values[..., k].copy() for k, name in enumerate(COLUMNS) if name in self.kept}
         sets = sum(name in self.kept for name in ("train_loss", "test_loss"))
-        return replace(
-            self.template, **grids, done=self.done.copy(), complete=bool(self.done.all()),
+        complete = bool(self.done.all())
+        found = replace(
+            self.template, **grids, done=self.done.copy(), complete=complete,
             evaluations=int(self.done.sum()) * sets, seconds=self.seconds + seconds,
+            extra=self.values[..., len(COLUMNS):].copy() if self.template.extra_names else np.zeros(0),
+            vectors=self.vectors[:0, :0] if complete else self.vectors,
         )  # fmt: skip
+        return replace(found, **self.more)
+
+    def restore(self, found: SurfaceResult) -> None:
+        """Go on from another result of the same scan."""
+        for k, name in enumerate(COLUMNS):
+            if name in self.kept:
+                self.values[..., k] = getattr(found, name)
+        if found.extra_names:
+            self.values[..., len(COLUMNS) :] = found.extra
+        self.done[...] = found.done
+        self.seconds, self.vectors = float(found.seconds), found.vectors
+        if found.interpolated.size or found.half_error == found.half_error:  # known at the end of a scan alone
+            names = ("interpolated", "interpolation_error", "held_out", "half_error", "evaluations")
+            self.more = {name: getattr(found, name) for name in names}
 
     def store(self, path: str | os.PathLike[str], seconds: float) -> None:
         save(self.result(seconds), path)
@@ -55,7 +76,8 @@ def resumed(
 
     Raises `InputError` when that file is not a partial result of exactly this scan.
     """
-    cells = Cells(template, kept, np.full((*grid, len(COLUMNS)), np.nan), np.zeros(grid, dtype=bool))
+    columns = len(COLUMNS) + len(template.extra_names)
+    cells = Cells(template, kept, np.full((*grid, columns), np.nan), np.zeros(grid, dtype=bool))
     if path is None or fresh or not Path(path).exists():
         return cells
     found = load(path)
@@ -66,11 +88,7 @@ def resumed(
             f"{path} holds another scan ({'; '.join(different[:3])}). "
             "Repeat the settings it was made with, choose another file, or overwrite it."
         )
-    for k, name in enumerate(COLUMNS):
-        if name in kept:
-            cells.values[..., k] = getattr(found, name)
-    cells.done[...] = found.done
-    cells.seconds = float(found.seconds)
+    cells.restore(found)
     return cells
 
 
@@ -86,8 +104,8 @@ def differences(found: SurfaceResult, wanted: SurfaceResult) -> list[str]:
 
 def _described(result: SurfaceResult) -> dict[str, Any]:
     spec = {"spec": type(result.spec).__name__, **result.spec.to_dict()}
-    arrays = {name: getattr(result, name).tolist() for name in ("x", "y", "marks")}
-    told = {**spec, "labels": result.labels, **result.conditions, **arrays, **spec}
+    arrays = {name: getattr(result, name).tolist() for name in ("x", "y", "z", "marks", "trajectory")}
+    told = {**spec, "labels": result.labels, "extra_names": result.extra_names, **result.conditions, **arrays, **spec}
     return json.loads(json.dumps(told))
 
 

@@ -105,6 +105,14 @@ class AxesSpec(GridSpec):
             values |= {"points": points, "radius": radius}
         return super().from_dict(values)
 
+    def numbers(self, kind: str) -> list[int]:
+        """K of the axes called kind:K, such as the eigenvectors that are wanted."""
+        return [int(which) for name, _, which in (axis.partition(":") for axis in self.axes) if name == kind]
+
+    def others(self) -> list[str]:
+        """The checkpoints of the axes to:CHECKPOINT."""
+        return [which for name, _, which in (axis.partition(":") for axis in self.axes) if name == "to"]
+
     def per_axis(self, name: str) -> tuple[Any, ...]:
         """`points` or `radius` for each axis; None where no radius was given."""
         given = getattr(self, name)

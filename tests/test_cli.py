@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from landscape.problem import Problem
 from landscape.results import load
+from landscape.surface_values import Values
 from landscape_cli.main import landscape
 
 QUICK = ["--max-matvecs", "200"]
@@ -168,15 +168,15 @@ def test_a_scan_goes_on_from_its_own_file_and_from_no_other(runs, monkeypatch):
     words = ["surface", "line", runs["r0"], runs["r1"], "-o", "s.safetensors", "--points"]
     calls = []
 
-    def evaluate(problem, w, buffers=None):
+    def values(scan, w, cell):
         calls.append(1)
-        if len(calls) == 9:
+        if len(calls) == 3:
             raise KeyboardInterrupt
-        return whole(problem, w, buffers)
+        return whole(scan, w, cell)
 
-    whole = Problem.evaluate
+    whole = Values.__call__
     with monkeypatch.context() as patch:
-        patch.setattr(Problem, "evaluate", evaluate)
+        patch.setattr(Values, "__call__", values)
         run(*words, 5, code=130)
     partial = load("s.safetensors")
     assert 0 < partial.done.sum() < 5

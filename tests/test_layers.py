@@ -55,7 +55,13 @@ ALLOWED: dict[str, set[str]] = {
     "setting": {"models", "data", "problem", "spec", "losses", "seeds"},
     "checkpoints": {"reading", "setting", "data", "problem", "spec"},
     "blocks": {"problem", "methods", "products"},
-    "surface_geometry": {"problem", "methods", "parameter_names", "seeds", "spec"},
+    "evaluation": {"evaluation", "batches", "devices", "kernels", "problem", "products"},
+    "metrics": {"factories", "problem"},
+    "surface_points": {"problem"},
+    "surface_geometry": {"methods", "spec", "surface_points"},
+    "surface_axes": {"problem", "methods", "seeds", "spec", "surface_geometry", "surface_points"},
+    "surface_curvature": {"hessian", "problem", "spec"},
+    "surface_values": {"evaluation", "methods", "problem", "surface_curvature", "surface_geometry", "surface_points"},
     "surface_resume": {"results"},
     **{
         name: {"problem", "methods", "seeds", "spec", "results", "kernels", "precision", "side_by_side"}
@@ -117,7 +123,20 @@ ALLOWED: dict[str, set[str]] = {
         "seeds",
         "spec",
     },
-    "surface": {"problem", "methods", "results", "surface_geometry", "surface_resume"},
+    "surface": {
+        "hessian",
+        "methods",
+        "precision",
+        "problem",
+        "results",
+        "seeds",
+        "spec",
+        "surface_axes",
+        "surface_geometry",
+        "surface_points",
+        "surface_resume",
+        "surface_values",
+    },
 }
 TORCH_FREE = {"errors", "fields", "spec", "surface_spec", "spectrum", "files", "record", "results", "surface_result"}
 

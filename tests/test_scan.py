@@ -19,7 +19,7 @@ AXES = torch.eye(4, dtype=torch.float64)[[0, 3]]
 @pytest.mark.parametrize("shape", [(3, 7), (7, 3), (1, 4), (5, 5)], ids=str)
 def test_cells_of_a_rectangular_grid_are_where_their_labels_say(shape: tuple[int, int]):
     x, y = np.linspace(-1, 2, shape[0]), np.linspace(10, 30, shape[1])
-    values = scan(_coordinates, ORIGIN, AXES, grid(x, y))
+    values = scan(_coordinates, ORIGIN, AXES, grid(x, y), outputs=2)
     assert values.shape == (*shape, 2)
     for i in range(shape[0]):
         for j in range(shape[1]):

@@ -18,6 +18,8 @@ from landscape.results import SurfaceResult, load, save
 from landscape.spec import AxesSpec, LineSpec, PlaneSpec
 from landscape.surface import Point, measure
 
+pytestmark = pytest.mark.filterwarnings("ignore:batch norm with")
+
 GRIDS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 

@@ -95,6 +95,22 @@ def axis_through(landmark: float, low: float, high: float, count: int) -> Float[
     return step * (np.arange(count) - float(left))
 
 
+def axis_covering(low: float, high: float, count: int) -> Float[np.ndarray, " count"]:
+    """`count` equally spaced coordinates that cover [low, high], where low ≤ 0 ≤ high, and 0 among them."""
+    if high >= -low:
+        return axis_through(high, low, high, count)
+    return -axis_through(-low, -high, -low, count)[::-1]
+
+
+def polyline_weights(alpha: Float[np.ndarray, " points"], count: int) -> Float[np.ndarray, "points count"]:
+    """Weights of `count` corners at α: at the k-th corner for α = k, linear between, the end segments prolonged."""
+    segment = np.clip(np.floor(alpha), 0, count - 2).astype(int)
+    weights, rows = np.zeros((len(alpha), count)), np.arange(len(alpha))
+    weights[rows, segment] = 1 - (alpha - segment)
+    weights[rows, segment + 1] = alpha - segment
+    return weights
+
+
 def _intervals(length: float, step: float) -> int:
     return math.ceil(length / step - 1e-9)
 

@@ -27,35 +27,54 @@ def displaced(
     return point
 
 
+def visitor(
+    function: Callable[[Vector, Index], Sequence[float]],
+    origin: Vector,
+    directions: Float[Tensor, "axes n"],
+    coordinates: Float[np.ndarray, "*grid axes"],
+    values: Float[np.ndarray, "*grid outputs"],
+    done: Bool[np.ndarray, "*grid"],
+    after: Callable[[], None] | None = None,
+) -> Callable[[Index], None]:
+    """visit(cell): values[cell] = function(origin + Σ c_i·d_i, cell) with c = coordinates[cell], unless it is done.
+
+    One vector is formed per point, always in the same memory: `function` must not keep it. `values` and `done` are
+    filled in place. `after` is called after each evaluation. Whatever the function returns is stored, NaN and Inf
+    included.
+    """
+    point = torch.empty_like(origin)
+
+    def visit(cell: Index) -> None:
+        if done[cell]:
+            return
+        displaced(origin, directions, coordinates[cell].tolist(), out=point)
+        values[cell] = function(point, cell)
+        done[cell] = True
+        if after is not None:
+            after()
+
+    return visit
+
+
 def scan(
     function: Callable[[Vector, Index], Sequence[float]],
     origin: Vector,
     directions: Float[Tensor, "axes n"],
     coordinates: Float[np.ndarray, "*grid axes"],
     *,
+    outputs: int = 1,
     values: Float[np.ndarray, "*grid outputs"] | None = None,
     done: Bool[np.ndarray, "*grid"] | None = None,
     after: Callable[[], None] | None = None,
 ) -> Float[np.ndarray, "*grid outputs"]:
-    """values[i, j, …, :] = function(origin + Σ c_i·d_i, (i, j, …)) with c = coordinates[i, j, …].
+    """values[i, j, …, :] = function(origin + Σ c_i·d_i, (i, j, …)) at every cell of the grid; see `visitor`.
 
-    One vector is formed per point, always in the same memory: `function` must not keep it. A scan is
-    continued by giving `values` and `done`, both filled in place; cells already done are not evaluated again.
-    `after` is called after each evaluation. Whatever the function returns is stored, NaN and Inf included.
+    A scan is continued by giving `values` and `done`; otherwise there are `outputs` values at each cell.
     """
     cells = coordinates.shape[:-1]
     done = np.zeros(cells, dtype=bool) if done is None else done
-    point = torch.empty_like(origin)
-    for index in np.ndindex(cells):
-        if done[index]:
-            continue
-        displaced(origin, directions, coordinates[index].tolist(), out=point)
-        outputs = np.asarray(function(point, index), dtype=np.float64)
-        values = np.full((*cells, len(outputs)), np.nan) if values is None else values
-        values[index] = outputs
-        done[index] = True
-        if after is not None:
-            after()
-    if values is None:
-        raise ValueError("the grid has no cell left to evaluate and no values were given")
+    values = np.full((*cells, outputs), np.nan) if values is None else values
+    visit = visitor(function, origin, directions, coordinates, values, done, after)
+    for cell in np.ndindex(cells):
+        visit(cell)
     return values

@@ -1,33 +1,41 @@
 """Tapes as functions: plain Python of one line per step, or a graph for torch's compiler."""
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from landscape.products.tape import Slot, Tape
+from landscape.products.tape import Slot, Step, Tape
 from landscape.products.trees import leaves, mapped
 
 
-def function(tape: Tape) -> Callable[[Tensor], Tensor]:
-    """The tape as a Python function of v that frees every tensor after its last use."""
-    last = {tape.result.number: len(tape.steps)}
-    for i, step in enumerate(tape.steps):
+def function(tape: Tape) -> Callable[..., Tensor]:
+    """The tape as a Python function of its arguments that frees every tensor after its last use."""
+    return program(tape.steps, tape.arguments, tape.result)
+
+
+def program(steps: Sequence[Step], arguments: Sequence[Slot], results: Slot | Sequence[Slot]) -> Callable[..., Any]:
+    """Steps as a Python function of the arguments; it returns one tensor, or a tuple of several."""
+    wanted = [results] if isinstance(results, Slot) else list(results)
+    last = {slot.number: len(steps) for slot in (*arguments, *wanted)}
+    for i, step in enumerate(steps):
         for slot in (*step.inputs, *(o for o in step.outputs if o)):
             last[slot.number] = max(last.get(slot.number, -1), i)
     values: dict[str, Any] = {}
-    lines = [f"def run(t{tape.argument.number}):"]
-    for i, step in enumerate(tape.steps):
+    lines = [f"def run({', '.join(f't{slot.number}' for slot in arguments)}):"]
+    for i, step in enumerate(steps):
         call = _call(step.function, step.args, step.kwargs, values)
         targets = [f"t{o.number}" if o else "_" for o in step.outputs]
         lines.append(f"    {targets[0] if step.single else ', '.join(targets) + ','} = {call}")
         over = {s.number for s in (*step.inputs, *(o for o in step.outputs if o)) if last[s.number] == i}
-        over.discard(tape.argument.number)
         if over:
             lines.append(f"    del {', '.join(f't{number}' for number in sorted(over))}")
-    lines.append(f"    return t{tape.result.number}")
+    found = [f"t{slot.number}" for slot in wanted]
+    lines.append(
+        f"    return {found[0] if isinstance(results, Slot) else '(' + ''.join(f'{x}, ' for x in found) + ')'}"
+    )
     exec("\n".join(lines), values)  # the text holds names of our making only; everything else is in `values`
     return torch.no_grad()(values["run"])
 

@@ -19,12 +19,12 @@ _REPEATS = 3
 
 def channels_last(batch: Batch) -> Batch:
     """The batch with its images (floating-point inputs with four axes) stored channels last; equal in value."""
-    return tree_map(lambda x: x.contiguous(memory_format=torch.channels_last) if _image(x) else x, batch[0]), batch[1]
+    return tree_map(lambda x: x.contiguous(memory_format=torch.channels_last) if is_image(x) else x, batch[0]), batch[1]
 
 
 def channels_last_is_faster(gradient: Callable[[Vector, Batch], Vector], w: Vector, batch: Batch) -> bool:
     """Whether the gradient of some rows takes less time with channels last: the median of interleaved trials."""
-    if not any(_image(x) for x in tree_leaves(batch[0])):
+    if not any(is_image(x) for x in tree_leaves(batch[0])):
         return False
     plain = first_rows(batch, _TRIAL_ROWS)
     candidates = plain, channels_last(plain)
@@ -37,5 +37,6 @@ def channels_last_is_faster(gradient: Callable[[Vector, Batch], Vector], w: Vect
     return statistics.median(seconds[1]) < statistics.median(seconds[0])
 
 
-def _image(x: Any) -> bool:
+def is_image(x: Any) -> bool:
+    """Whether a tensor may be stored channels last."""
     return isinstance(x, Tensor) and x.dim() == 4 and x.is_floating_point() and min(x.shape[1:]) > 1

@@ -194,13 +194,13 @@ _OVERWRITING: dict[Any, Any] = {
     aten.add.Tensor: aten.add_.Tensor, aten.sub.Tensor: aten.sub_.Tensor, aten.mul.Tensor: aten.mul_.Tensor,
     aten.mul.Scalar: aten.mul_.Scalar, aten.div.Tensor: aten.div_.Tensor, aten.div.Scalar: aten.div_.Scalar,
     aten.addcmul.default: aten.addcmul_.default, aten.addmm.default: aten.addmm_.default,
-    aten.baddbmm.default: aten.baddbmm_.default,
+    aten.baddbmm.default: aten.baddbmm_.default, aten.relu.default: aten.relu_.default,
 }  # fmt: skip
 
 
 def _in_place(tape: Tape) -> Tape:
     """Write a result over its first operand when nothing needs that operand any more: fresh memory is slow."""
-    last: dict[int, int] = {tape.argument.storage: len(tape.steps), tape.result.storage: len(tape.steps)}
+    last = {slot.storage: len(tape.steps) for slot in (*tape.arguments, tape.result)}
     for i, step in enumerate(tape.steps):
         for slot in step.inputs:
             last[slot.storage] = max(last.get(slot.storage, -1), i)

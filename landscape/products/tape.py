@@ -67,12 +67,18 @@ class Step:
 
 @dataclass(frozen=True)
 class Tape:
-    """`steps` turn `argument` into `result`; `zeros` are constants known to be zero, by identity."""
+    """`steps` turn `arguments` into `result`; `zeros` are constants known to be zero, by identity."""
 
     steps: Sequence[Step]
-    argument: Slot
+    arguments: tuple[Slot, ...]
     result: Slot
     zeros: frozenset[int] = field(default=frozenset(), repr=False)
+
+    @property
+    def argument(self) -> Slot:
+        """The only argument."""
+        (one,) = self.arguments
+        return one
 
 
 _VALUE_FREE = {
@@ -94,13 +100,13 @@ _PLAIN = (Tensor, torch.nn.Parameter, torch.nn.Buffer)
 
 
 class Recorder(TorchDispatchMode):
-    """Inside this context, operations that depend on `argument` are written into `steps`.
+    """Inside this context, operations that depend on `arguments` are written into `steps`.
 
     A tensor is known by its identity. What an operation writes into a constant (a gradient accumulated into
     zeros, say) makes that memory dependent from then on: the tape restores the constant and repeats the write.
     """
 
-    def __init__(self, argument: Tensor):
+    def __init__(self, *arguments: Tensor):
         super().__init__()
         self.steps: list[Step] = []
         self._slots: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
@@ -109,7 +115,7 @@ class Recorder(TorchDispatchMode):
         self._restored: dict[int, tuple[Slot, Tensor]] = {}
         self._captured: list[tuple[Tensor, int]] = []
         self._zeros: dict[int, Tensor] = {}
-        self.argument = self._new_slot(argument, self._new_storage())
+        self.arguments = tuple(self._new_slot(argument, self._new_storage()) for argument in arguments)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:  # the default imports all of torch._dynamo, which takes seconds
@@ -166,7 +172,7 @@ class Recorder(TorchDispatchMode):
         if any(tensor._version != version for tensor, version in self._captured):
             raise RecordingError("a constant changes after its use")
         steps = self._without_graphs()
-        return Tape(steps, self.argument, place, frozenset(self._zeros))
+        return Tape(steps, self.arguments, place, frozenset(self._zeros))
 
     def _without_graphs(self) -> list[Step]:
         """The steps with constants that no longer hold the autograd graph they may have come from."""

@@ -1,0 +1,184 @@
+"""Mean loss, accuracy and metrics of a problem at many points of one slice of parameter space.
+
+The evaluation of a part of the data is recorded once, batch norm is folded, layers on the data are formed once, and
+at each point only what depends on it is repeated. Nothing is kept per point, and no model is copied.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+from landscape.aliases import Batch, Vector
+from landscape.batches import first_rows, joined, rows_of, split
+from landscape.devices import available_bytes
+from landscape.evaluation.first_layer import OnData
+from landscape.evaluation.folding import fold_batch_norm
+from landscape.evaluation.softmax import narrow_softmax
+from landscape.evaluation.stages import Stages, largest_outputs, staged
+from landscape.kernels import twice_differentiable
+from landscape.problem import Buffers, Metric, Problem
+from landscape.products.engines import FAILURES
+from landscape.products.layout import channels_last, is_image
+from landscape.products.simplify import simplify
+from landscape.products.tape import Recorder, RecordingError, Tape
+
+_CACHE = {"cuda": 1 << 28}
+_CACHE_ELSEWHERE = 1 << 21
+"""Parts of the data are as large as makes the largest activation so many bytes: what a core's cache holds."""
+
+_SHARE = 0.25
+"""Of the memory available, arrays that are formed once take no more than this."""
+
+
+@dataclass
+class Evaluator:
+    """(w, c, buffers) ↦ [mean loss, accuracy, metrics …] at w = Σ_k c_k·d_k; every point on the same data.
+
+    basis: the d_k (K, n), the origin among them with coefficient 1. varying: whether the buffers that are given
+    change from point to point; otherwise those of the first point are meant for all. half: in bfloat16, but for
+    norms and the loss. The first point is evaluated by the model itself too, and so is every point whose result is
+    not finite; where the recording does not reproduce it, the model is run at every point. `how` says what is done.
+    """
+
+    problem: Problem
+    basis: Float[Tensor, "K n"]
+    metrics: Sequence[Metric] = ()
+    varying: bool = False
+    half: bool = False
+    how: str = ""
+    _parts: list["_Part"] | None = field(default=None, init=False)
+    _eager: bool = field(default=False, init=False)
+
+    def __call__(self, w: Vector, coordinates: Float[Tensor, " K"], buffers: Buffers) -> list[float]:
+        if self._eager:
+            return self.by_model(w, buffers)
+        if self._parts is None:
+            return self._first(w, coordinates, buffers)
+        found = self._recorded(w, coordinates, buffers)
+        return found if all(x == x and abs(x) != float("inf") for x in found[:1]) else self.by_model(w, buffers)
+
+    def by_model(self, w: Vector, buffers: Buffers) -> list[float]:
+        """The same by running the model on each batch, in full precision."""
+        return self.problem.means(w, buffers, self.metrics)
+
+    def _first(self, w: Vector, coordinates: Tensor, buffers: Buffers) -> list[float]:
+        expected = self.by_model(w, buffers)
+        try:
+            self._prepare(w, coordinates, buffers)
+            found = self._recorded(w, coordinates, buffers)
+            if not self.half and not _agree(found, expected, w.dtype):
+                raise RecordingError(f"it gives a loss of {found[0]:.8g} where the model gives {expected[0]:.8g}")
+        except FAILURES as reason:
+            self._eager, self._parts = True, None
+            self.how = (
+                f"model run at each point ({str(reason).splitlines()[0][:100] if str(reason) else 'no recording'})"
+            )
+            return expected
+        return found
+
+    def _recorded(self, w: Vector, coordinates: Tensor, buffers: Buffers) -> list[float]:
+        total = torch.zeros(2 + len(self.metrics), dtype=torch.float64, device=w.device)
+        flat = [self._flat(buffers, w)] if self.varying else []
+        given: dict[int, tuple[Tensor, ...]] = {}
+        with torch.no_grad():
+            for part in self._parts or []:
+                stages = part.stages
+                if id(stages) not in given:
+                    given[id(stages)] = stages.point(w, coordinates, *flat)
+                total += stages.body(*given[id(stages)], *part.kept)
+        return total.div_(self.problem.size).tolist()
+
+    # -- preparation -------------------------------------------------------------------------------
+
+    def _prepare(self, w: Vector, coordinates: Tensor, buffers: Buffers) -> None:
+        with torch.no_grad(), twice_differentiable(self.problem.model):
+            one = first_rows(next(self.problem.parts(w)), 32)
+            tape = self._record(w, coordinates, buffers, one)
+            largest = largest_outputs(tape, self._points, rows_of(one[1]))
+            rows = max(1, _CACHE.get(w.device.type, _CACHE_ELSEWHERE) // largest)
+            last = (w.device.type == "cpu" or self.half) and any(is_image(x) for x in tree_flatten(one[0])[0])
+            limit = _SHARE * available_bytes(w.device) * min(rows, self.problem.rows) / self.problem.rows
+            kinds: dict[Any, Stages] = {}
+            self._parts = []
+            for batch in self._batches(w, rows):
+                batch = channels_last(batch) if last else batch
+                leaves = self._leaves(batch)
+                kind = tuple((x.shape, x.stride(), x.dtype) for x in leaves)
+                if kind not in kinds:
+                    kinds[kind] = self._stages(w, coordinates, buffers, batch, limit)
+                self._parts.append(_Part(kinds[kind], kinds[kind].data(*leaves)))
+        layout = ", channels last" if last else ""
+        self.how = f"recorded, {len(self._parts)} parts of up to {rows} examples{layout}{', bfloat16' * self.half}"
+
+    @property
+    def _points(self) -> int:
+        return 3 if self.varying else 2
+
+    def _batches(self, w: Vector, rows: int) -> Iterator[Batch]:
+        if self.problem.batch_norm == "batch":
+            yield from self.problem.parts(w)
+            return
+        for batch, _ in joined(self.problem.parts(w), rows):
+            yield from split(batch, rows)
+
+    def _stages(self, w: Vector, coordinates: Tensor, buffers: Buffers, batch: Batch, limit: float) -> Stages:
+        tape = fold_batch_norm(self._record(w, coordinates, buffers, batch))
+        tape = narrow_softmax(tape) if w.device.type == "cpu" else tape
+        on_data = OnData(tape, self._points, tape.arguments[0])
+        tape = on_data.formed_once(tape.arguments[1], list(self.basis), limit)
+        return staged(tape, self._points)
+
+    def _record(self, w: Vector, coordinates: Tensor, buffers: Buffers, batch: Batch) -> Tape:
+        leaves, form = tree_flatten(batch)
+        tensors = [i for i, x in enumerate(leaves) if isinstance(x, Tensor)]
+        w, coordinates = w.clone(), coordinates.clone()
+        flat = [self._flat(buffers, w)] if self.varying else []
+        data = [x.clone(memory_format=torch.preserve_format) for x in self._leaves(batch)]
+        with Recorder(w, coordinates, *flat, *data) as recorder:
+            named = self._split(flat[0], buffers) if flat else dict(buffers)
+            parameters = self._lowered({**self.problem.named(w)}) | named
+            for i, x in zip(tensors, data, strict=True):
+                leaves[i] = x
+            total = self.problem.totals(parameters, tree_unflatten(leaves, form), self.metrics)
+        return simplify(recorder.tape(total))
+
+    def _leaves(self, batch: Batch) -> list[Tensor]:
+        def lowered(x: Any) -> Any:
+            return x.bfloat16() if self.half and isinstance(x, Tensor) and x.is_floating_point() else x
+
+        inputs = tree_map(lowered, batch[0])
+        return [x for x in tree_flatten((inputs, batch[1]))[0] if isinstance(x, Tensor)]
+
+    def _lowered(self, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+        if not self.half:
+            return parameters
+        norms = self.problem.norm_parameters()
+        return {name: p if name in norms else p.bfloat16() for name, p in parameters.items()}
+
+    def _flat(self, buffers: Buffers, w: Vector) -> Tensor:
+        return torch.cat([b.reshape(-1).to(w.dtype) for b in buffers.values()])
+
+    def _split(self, flat: Tensor, buffers: Buffers) -> dict[str, Tensor]:
+        pieces = flat.split([b.numel() for b in buffers.values()])
+        return {k: piece.view(b.shape) for (k, b), piece in zip(buffers.items(), pieces, strict=True)}
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A part of the data: its stages, shared by parts of one shape, and what they keep of it."""
+
+    stages: Stages
+    kept: tuple[Tensor, ...]
+
+
+def _agree(found: Sequence[float], expected: Sequence[float], dtype: torch.dtype) -> bool:
+    """Whether two losses agree up to rounding, or are both not finite."""
+    a, b = found[0], expected[0]
+    if a != a or b != b or abs(a) == float("inf"):
+        return (a != a) == (b != b)
+    return abs(a - b) <= (1e-4 if dtype.itemsize < 8 else 1e-9) * max(abs(b), 1e-6)

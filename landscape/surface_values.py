@@ -1,0 +1,103 @@
+"""What a scan measures at each of its points: losses, accuracies and metrics on both sets, and curvature."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from landscape import surface_curvature
+from landscape.aliases import Vector
+from landscape.errors import InputError
+from landscape.evaluation.evaluator import Evaluator
+from landscape.methods.scan import Index
+from landscape.problem import Buffers, Metric, Problem
+from landscape.surface_geometry import Slice, SurfaceSpec
+from landscape.surface_points import Point
+
+_SETS = ("train", "test")
+_STATISTICS = ("running_mean", "running_var")
+
+
+def extra_names(spec: SurfaceSpec, metrics: Mapping[str, Metric], sets: int) -> tuple[str, ...]:
+    """The columns after the standard ones."""
+    return (*(f"{name} {metric}" for name in _SETS[:sets] for metric in metrics), *surface_curvature.names(spec))
+
+
+class Values:
+    """(w, cell) ↦ train loss, train accuracy, test loss, test accuracy, then the columns of `extra_names`."""
+
+    def __init__(
+        self,
+        problems: Sequence[Problem],
+        spec: SurfaceSpec,
+        points: Sequence[Point],
+        where: Slice,
+        metrics: Mapping[str, Metric],
+    ):
+        self.where, self.statistics = where, _statistics(problems[0], spec, points, where)
+        origin = bool(where.origin.any())
+        self.first = (1.0,) if origin else ()
+        basis = torch.cat([where.origin[None], where.directions]) if origin else where.directions
+        varying = problems[0].has_batch_norm and spec.batch_norm in ("recomputed", "interpolated")
+        self.evaluators = [
+            Evaluator(problem, basis, tuple(metrics.values()), varying, spec.half) for problem in problems
+        ]
+        self.curvature = surface_curvature.Curvature(problems[0], spec) if spec.curvature != "none" else None
+
+    def __call__(self, w: Vector, cell: Index) -> list[float]:
+        coordinates = torch.tensor((*self.first, *self.where.coefficients[cell]), dtype=w.dtype, device=w.device)
+        with pairs_in_batches():
+            buffers = self.statistics(w, cell)
+            found = [evaluator(w, coordinates, buffers) for evaluator in self.evaluators]
+        standard = [number for row in found for number in row[:2]]
+        standard += [float("nan")] * (4 - len(standard))
+        curvature = self.curvature(w, buffers) if self.curvature is not None else []
+        return [*standard, *(number for row in found for number in row[2:]), *curvature]
+
+    def losses_by_model(self, w: Vector, cell: Index) -> list[float]:
+        """The loss on each set, by the model itself in full precision."""
+        buffers = self.statistics(w, cell)
+        return [evaluator.by_model(w, buffers)[0] for evaluator in self.evaluators]
+
+    @property
+    def how(self) -> str:
+        """How the losses are evaluated."""
+        return self.evaluators[0].how
+
+
+def _statistics(
+    problem: Problem, spec: SurfaceSpec, points: Sequence[Point], where: Slice
+) -> Callable[[Vector, Index], Buffers]:
+    first = points[0].buffers
+    if spec.batch_norm == "interpolated":
+        return lambda w, cell: _combined([p.buffers for p in points], where.means[cell], where.shares[cell])
+    if spec.batch_norm == "recomputed" and problem.has_batch_norm:
+        others = {name: buffer for name, buffer in first.items() if not name.endswith(_STATISTICS)}
+        return lambda w, cell: {**problem.recomputed_buffers(w, spec.recompute_examples), **others}
+    return lambda w, cell: first
+
+
+def _combined(buffers: Sequence[Buffers], means: np.ndarray, shares: np.ndarray) -> Buffers:
+    """Running means weighted by `means`, all other buffers by `shares`; variances never below 0."""
+    total: dict[str, Tensor] = {}
+    for name in [name for name in buffers[0] if all(name in own for own in buffers)]:
+        weights = (means if name.endswith("running_mean") else shares).tolist()
+        total[name] = torch.stack([w * own[name] for w, own in zip(weights, buffers, strict=True)]).sum(0)
+        if name.endswith("running_var"):
+            total[name].clamp_(min=0)
+    return total
+
+
+@contextmanager
+def pairs_in_batches() -> Iterator[None]:
+    """One line for a batch of a single example, which has no statistics of its own."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise InputError(
+            "the last batch holds a single example, which has no batch statistics. Choose another batch size."
+        ) from None
