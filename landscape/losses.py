@@ -82,6 +82,14 @@ def _binary_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     return total * (len(targets) / max(targets.numel(), 1))
 
 
+def _multi_margin(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Of plain operations, since `F.multi_margin_loss` has no second derivative."""
+    _check_classes_second(outputs, targets)
+    right = targets[:, None]
+    excess = (1 + outputs - outputs.gather(1, right)).clamp_min(0)
+    return excess.scatter(1, right, 0).sum() / outputs.shape[1]
+
+
 def _labels(targets: Tensor) -> int:
     return int((targets != IGNORED).sum())
 
@@ -113,7 +121,8 @@ def loss_by_name(name: str, label_smoothing: float = 0.0) -> Loss:
     `cross_entropy` of logits and `nll` of log-probabilities have the classes on the second axis of the
     outputs, as in `torch.nn.functional.cross_entropy`; `token_cross_entropy` on the last; `causal_lm` too,
     and its labels (B, T) are the input tokens: output t is compared with label t + 1. Targets of -100 are
-    left out, and each other target is a term. `mse`: squared error, `bce`: binary cross-entropy of logits,
+    left out, and each other target is a term. `multi_margin`: the mean over the classes of max(0, 1 − o_y + o_i),
+    i ≠ y, as `torch.nn.MultiMarginLoss` has it. `mse`: squared error, `bce`: binary cross-entropy of logits,
     both the mean over the outputs of an example, which is a term; a hit of `bce` is a fraction of labels.
     """
     if name == "cross_entropy":
@@ -129,6 +138,8 @@ def loss_by_name(name: str, label_smoothing: float = 0.0) -> Loss:
         raise illegal("label_smoothing", label_smoothing, f"0 for the loss {name}", "Use the loss cross_entropy.")
     if name == "nll":
         return Loss(name, _nll, _labels, _hits, categorical(1), 1)
+    if name == "multi_margin":
+        return Loss(name, _multi_margin, len, _hits, None, 1)
     if name == "mse":
         return Loss(name, _squared_error, len, likelihood=gaussian())
     if name == "bce":

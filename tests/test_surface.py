@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
@@ -17,6 +18,7 @@ from landscape.problem import Problem
 from landscape.results import SurfaceResult, load, save
 from landscape.spec import AxesSpec, LineSpec, PlaneSpec
 from landscape.surface import Point, measure
+from landscape.surface_axes import axes_slice
 
 pytestmark = pytest.mark.filterwarnings("ignore:batch norm with")
 
@@ -24,7 +26,7 @@ GRIDS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
 
 def _same_arrays(a: SurfaceResult, b: SurfaceResult) -> None:
-    for name in (*GRIDS, "x", "y", "marks", "done"):
+    for name in (*GRIDS, "x", "y", "marks", "done", "extra", "interpolated"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name), strict=True)
 
 
@@ -501,20 +503,261 @@ def test_a_finished_scan_is_given_back(tmp_path: Path):
     assert ticks == []
 
 
-def test_a_scan_killed_ten_times_ends_with_the_same_arrays(tmp_path: Path):
+@pytest.mark.parametrize("case", ["plane", "adaptive"])
+def test_a_scan_killed_ten_times_ends_with_the_same_arrays(tmp_path: Path, case: str):
     script = Path(__file__).with_name("scan_child.py")
     seed = np.random.SeedSequence().entropy % 2**31
     done = subprocess.run(
-        [sys.executable, script, tmp_path / "whole", tmp_path / "killed", str(seed)],
+        [sys.executable, script, tmp_path / "whole", tmp_path / "killed", str(seed), case],
         check=True, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     counts = [int(word) for word in done.stdout.split()]
     assert len(counts) == 10
     assert counts == sorted(set(counts)), f"seed {seed}"
-    assert 0 < counts[0] < counts[-1] < 63, f"seed {seed}"
+    assert 0 < counts[0] < counts[-1] <= 63, f"seed {seed}"
     whole, resumed = load(tmp_path / "whole"), load(tmp_path / "killed")
     assert isinstance(whole, SurfaceResult)
     assert isinstance(resumed, SurfaceResult)
     assert resumed.complete
-    assert resumed.evaluations == whole.evaluations == 126
+    assert resumed.evaluations == whole.evaluations
+    assert resumed.interpolated.any() == (case == "adaptive")
     _same_arrays(whole, resumed)
+
+
+# -- axes, trajectories, curvature, what else is measured ---------------------------------------------
+
+
+def _network(dtype: torch.dtype = torch.float64, rows: int = 40) -> Problem:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.LayerNorm(8), nn.Linear(8, 3)).to(dtype)
+    x, y = torch.randn(rows, 5).to(dtype), torch.randint(0, 3, (rows,))
+    return Problem(model, loss_by_name("cross_entropy"), [(x[:25], y[:25]), (x[25:], y[25:])])
+
+
+def _others(problem: Problem, count: int, size: float = 0.5) -> list[torch.Tensor]:
+    torch.manual_seed(7)
+    return [problem.weights + size * torch.randn_like(problem.weights) for _ in range(count)]
+
+
+def _direct(problem: Problem, origin: torch.Tensor, directions: list[torch.Tensor], found: SurfaceResult) -> np.ndarray:
+    """The loss at every cell, by forming each point anew from the stored coordinates."""
+    values = np.empty(found.shape)
+    for cell in np.ndindex(found.shape):
+        steps = [float(axis[i]) * d for axis, i, d in zip(found.coordinates, cell, directions, strict=True)]
+        values[cell] = problem.value(origin + sum(steps))
+    return values
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["single", "double"])
+@pytest.mark.parametrize("ends", [(-1.0, 2.0), (0.1, 0.9), (0.0, 1.0)], ids=["beyond", "excluded", "included"])
+def test_lines_are_the_losses_at_their_coordinates_in_either_order(dtype: torch.dtype, ends: tuple[float, float]):
+    problem = _network(dtype)
+    a, b = problem.weights, _others(problem, 1)[0]
+    for first, second in ((a, b), (b, a)):
+        spec = LineSpec(start=ends[0], stop=ends[1], points=7)
+        found = measure(problem, spec, [Point("a", first), Point("b", second)])
+        expected = [problem.value(first + t * (second - first)) for t in found.x]
+        np.testing.assert_allclose(found.train_loss, expected, rtol=1e-6)
+
+
+def test_a_polyline_visits_every_checkpoint():
+    problem = _network()
+    weights = [problem.weights, *_others(problem, 3)]
+    found = measure(problem, LineSpec(path="polyline", points=7), [Point(str(k), w) for k, w in enumerate(weights)])
+    np.testing.assert_array_equal(found.x, np.arange(7) / 2)
+    np.testing.assert_array_equal(found.marks[:, 0], [0, 1, 2, 3])
+    for k, w in enumerate(weights):
+        assert found.train_loss[2 * k] == pytest.approx(problem.value(w), rel=1e-12)
+    assert found.train_loss[3] == pytest.approx(problem.value((weights[1] + weights[2]) / 2), rel=1e-12)
+
+
+def test_a_plane_of_real_minima_has_each_exactly_where_it_is_drawn():
+    problem = _network()
+    weights = [problem.weights, *_others(problem, 2)]
+    for order in ((0, 1, 2), (2, 0, 1), (1, 2, 0)):
+        points = [Point(str(k), weights[k]) for k in order]
+        found = measure(problem, PlaneSpec(x_points=7, y_points=13), points)
+        u = (weights[order[1]] - weights[order[0]]) / (weights[order[1]] - weights[order[0]]).norm()
+        v = weights[order[2]] - weights[order[0]]
+        v = (v - (u @ v) * u) / (v - (u @ v) * u).norm()
+        np.testing.assert_allclose(found.train_loss, _direct(problem, weights[order[0]], [u, v], found), rtol=1e-9)
+        for (x, y), k in zip(found.marks, order, strict=True):
+            assert problem.value(weights[order[0]] + x * u + y * v) == pytest.approx(
+                problem.value(weights[k]), rel=1e-9
+            )
+
+
+def test_three_mixed_axes_are_where_they_say():
+    problem = _network()
+    anchor, (other,) = problem.weights, _others(problem, 1)
+    vectors = torch.linalg.qr(torch.randn(len(anchor), 2, dtype=torch.float64))[0].T
+    spec = AxesSpec(axes=("eigenvector:2", "to:other", "random"), points=(3, 4, 5), radius=(0.7, 1.1, 0.4))
+    found = measure(problem, spec, [Point("a", anchor), Point("b", other)], eigenvectors=vectors)
+    assert found.train_loss.shape == (3, 4, 5)
+    assert found.axes == ("eigenvector 2 (ℓ₂)", "distance towards b (ℓ₂)", "random direction (filter norms)")
+    towards = (other - anchor) / (other - anchor).norm()
+    drawn = measure(problem, AxesSpec(axes=("random",), points=(3,)), [Point("a", anchor)])
+    plane = found.train_loss[1, :, 2]  # the coordinates of the first and last axis are 0
+    expected = [problem.value(anchor + y * towards) for y in found.y]
+    np.testing.assert_allclose(plane, expected, rtol=1e-9)
+    np.testing.assert_allclose(
+        found.train_loss[0, 0, 0], _shifted(problem, spec, vectors[1], towards, found), rtol=1e-9
+    )
+    assert drawn.shape == (3,)
+
+
+def _shifted(problem, spec, vector, towards, found) -> float:
+    """The loss at the first corner, its random part taken from a slice of that axis alone."""
+    alone = AxesSpec(axes=("random",), points=(3,), seed=spec.seed)
+    (random,) = axes_slice(problem, alone, [Point("a", problem.weights)]).directions
+    corner = [axis[0] for axis in found.coordinates]
+    return problem.value(problem.weights + corner[0] * vector + corner[1] * towards + corner[2] * random)
+
+
+def test_eigenvectors_are_measured_when_none_are_given():
+    problem = _network()
+    spec = AxesSpec(axes=("eigenvector:1",), points=(5,), radius=(1e-2,))
+    found = measure(problem, spec, [Point("a", problem.weights)])
+    dense = torch.stack([problem.hessian(problem.weights)(e) for e in torch.eye(len(problem.weights)).double()])
+    largest = torch.linalg.eigvalsh(dense)[-1].item()
+    second = (found.train_loss[0] - 2 * found.train_loss[2] + found.train_loss[4]) / 1e-4
+    assert second == pytest.approx(largest, rel=1e-3)
+
+
+def test_orthogonal_axes_keep_their_lengths_and_marks_stay_true():
+    problem = _network()
+    anchor, others = problem.weights, _others(problem, 2)
+    points = [Point(name, w) for name, w in zip("abc", [anchor, *others], strict=True)]
+    spec = AxesSpec(axes=("to:b", "to:c"), points=(5, 6), orthogonal=True, batch_norm="interpolated")
+    found = measure(problem, spec, points)
+    plane = measure(problem, PlaneSpec(x_points=5, y_points=6), points)
+    np.testing.assert_allclose(found.marks, plane.marks, atol=1e-9)
+    np.testing.assert_allclose(found.conditions["direction_norms"], 1.0, rtol=1e-12)
+    with pytest.raises(InputError, match="lies in the span"):
+        measure(problem, spec, [*points[:2], Point("c", anchor + 0.5 * (others[0] - anchor))])
+
+
+def test_components_are_those_of_scikit_learn():
+    problem = _network()
+    path = [problem.weights + k * 0.1 * torch.sin(torch.arange(len(problem.weights)) * (1 + 0.1 * k)) for k in range(6)]
+    trajectory = [Point(str(k), w) for k, w in enumerate(path[::-1])]
+    spec = AxesSpec(axes=("component:1", "component:2"), points=(5, 5))
+    found = measure(problem, spec, [trajectory[-1]], trajectory=trajectory)
+    moved = np.stack([p.weights.numpy() for p in trajectory])
+    pca = PCA().fit(moved)
+    np.testing.assert_allclose(found.explained, pca.explained_variance_ratio_[:2], rtol=1e-9)
+    expected = (moved - moved[-1]) @ pca.components_[:2].T
+    np.testing.assert_allclose(np.abs(found.trajectory), np.abs(expected), atol=1e-9)
+    np.testing.assert_array_equal(found.trajectory[-1], 0)
+    assert found.trajectory_labels == tuple("012345")
+    for axis, along in zip(found.coordinates, found.trajectory.T, strict=True):
+        assert axis[0] < along.min()
+        assert axis[-1] > along.max()
+        assert abs(axis).min() == 0
+    with pytest.raises(InputError, match="fewer than 6 directions"):
+        measure(problem, AxesSpec(axes=("component:6",)), [trajectory[-1]], trajectory=trajectory)
+    with pytest.raises(InputError, match="needs the checkpoints"):
+        measure(problem, spec, [trajectory[-1]])
+
+
+@pytest.mark.parametrize(("biases", "norms"), [("zero", "zero"), ("random", "zero"), ("zero", "random")])
+def test_biases_and_norms_move_as_asked(biases: str, norms: str):
+    problem = _network()
+    spec = AxesSpec(axes=("random",), biases=biases, norms=norms)
+    (direction,) = axes_slice(problem, spec, [Point("a", problem.weights)]).directions
+    pieces = problem.named(direction)
+    assert pieces["0.weight"].all()
+    for name, asked in (("0.bias", biases), ("3.bias", biases), ("2.weight", norms)):
+        assert bool(pieces[name].any()) == (asked == "random"), name
+
+
+def test_curvature_along_a_line_is_that_of_the_dense_hessian():
+    problem = _network()
+    other = _others(problem, 1)[0]
+    points = [Point("a", problem.weights), Point("b", other)]
+    spec = LineSpec(points=5, start=0.0, stop=1.0, curvature="both", curvature_tolerance=1e-4)
+    found = measure(problem, spec, points)
+    assert found.extra_names == ("largest eigenvalue", "smallest eigenvalue", "eigenvalue residual")
+    for k, alpha in enumerate(found.x):
+        w = (1 - alpha) * problem.weights + alpha * other
+        dense = torch.stack([problem.hessian(w)(e) for e in torch.eye(len(w)).double()])
+        values = torch.linalg.eigvalsh(dense)
+        scale = values.abs().max().item()
+        assert found.grid("largest eigenvalue")[k] == pytest.approx(values[-1].item(), abs=2e-4 * scale)
+        assert found.grid("smallest eigenvalue")[k] == pytest.approx(values[0].item(), abs=2e-4 * scale)
+
+
+def test_an_interrupted_scan_with_curvature_keeps_its_eigenvectors(tmp_path: Path):
+    problem = _network()
+    points = [Point("a", problem.weights), Point("b", _others(problem, 1)[0])]
+    spec = LineSpec(points=5, curvature="largest")
+
+    def stop(done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(problem, spec, points, partial=tmp_path / "scan", progress=stop, save_every=1e9)
+    partial = load(tmp_path / "scan")
+    assert isinstance(partial, SurfaceResult)
+    assert partial.done.sum() == 3
+    assert partial.vectors.shape == (1, len(problem.weights))
+    found, whole = measure(problem, spec, points, partial=tmp_path / "scan"), measure(problem, spec, points)
+    np.testing.assert_array_equal(found.train_loss, whole.train_loss)
+    np.testing.assert_allclose(found.grid("largest eigenvalue"), whole.grid("largest eigenvalue"), rtol=1e-3)
+    assert found.vectors.size == 0
+
+
+def test_adaptive_scans_say_what_they_interpolated():
+    problem = _network()
+    points = [Point(name, w) for name, w in zip("abc", [problem.weights, *_others(problem, 2, 0.2)], strict=True)]
+    full = measure(problem, PlaneSpec(x_points=41, y_points=33), points)
+    found = measure(problem, PlaneSpec(x_points=41, y_points=33, adaptive=0.01), points)
+    assert found.complete
+    assert found.evaluations == int((~found.interpolated).sum()) < full.evaluations / 3
+    np.testing.assert_array_equal(found.train_loss[~found.interpolated], full.train_loss[~found.interpolated])
+    assert np.abs(found.train_loss - full.train_loss).max() <= 0.01 * np.ptp(full.train_loss)
+    assert found.interpolation_error <= 0.01
+    assert found.held_out > 0
+
+
+def test_half_precision_tells_its_error():
+    single = _network(torch.float32)
+    points = [Point("a", single.weights), Point("b", _others(single, 1)[0])]
+    full, half = (measure(single, LineSpec(half=half), points) for half in (False, True))
+    true = np.abs(half.train_loss - full.train_loss).max() / np.ptp(full.train_loss)
+    assert 0 < half.half_error <= true + 1e-12 < 0.05
+    assert full.half_error != full.half_error
+
+
+def test_statistics_that_are_not_recomputed_are_warned_of():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    problem = Problem(model.eval(), loss_by_name("mse"), [(torch.randn(9, 3), torch.randn(9, 2))])
+    points = [Point("a", problem.weights, problem.buffers()), Point("b", problem.weights + 1, problem.buffers())]
+    for policy in ("running", "interpolated"):
+        with pytest.warns(UserWarning, match=f"batch norm with {policy} statistics"):
+            measure(problem, LineSpec(points=3, batch_norm=policy), points)
+    measure(problem, LineSpec(points=3), points)
+
+
+def test_files_of_random_planes_made_before_are_read():
+    old = {"x_points": 5, "y_points": 3, "radius": 2.0, "normalisation": "none", "batch_norm": "running", "seed": 4,
+           "recompute_examples": None}  # fmt: skip
+    spec = AxesSpec.from_dict(old)
+    assert spec == AxesSpec(points=(5, 3), radius=(2.0,), normalisation="none", biases="random", norms="random", seed=4)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"axes": ("random",) * 4}, "one to three"),
+        ({"axes": ("eigenvector:0",)}, "eigenvector:K"),
+        ({"axes": ("to:",)}, "to:CHECKPOINT"),
+        ({"points": (3, 4, 5)}, "one for each of 2 axes"),
+        ({"radius": (1.0, -1.0)}, "above 0"),
+    ],
+)
+def test_axes_that_make_no_sense_are_refused(wrong: dict, words: str):
+    with pytest.raises(InputError, match=words):
+        AxesSpec(**wrong)

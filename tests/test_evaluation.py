@@ -1,0 +1,230 @@
+"""The recorded evaluation against running the model: networks of every kind, policies, layouts, precisions."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from landscape.batch_norms import with_statistics
+from landscape.evaluation.evaluator import Evaluator
+from landscape.evaluation.first_layer import OnData
+from landscape.evaluation.folding import fold_batch_norm
+from landscape.losses import Loss, loss_by_name
+from landscape.metrics import metric_by_name
+from landscape.models import build_model
+from landscape.problem import Problem
+
+
+class Writes(nn.Module):
+    """Operations in place after a convolution, and a batch norm whose input is used twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 10)
+
+    def forward(self, x):
+        y = self.conv(x)
+        z = F.relu(self.norm(y), inplace=True)
+        z += y
+        return self.head(z.mean((2, 3)))
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell, self.head = nn.GRU(8, 6, batch_first=True), nn.Linear(6, 10)
+
+    def forward(self, x):
+        return self.head(self.cell(x)[0][:, -1])
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(8, 16)
+        self.block = nn.TransformerEncoderLayer(16, 4, 32, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, x):
+        return self.head(self.block(self.embed(x)).mean(1))
+
+
+class Decides(nn.Module):
+    """Which branch is taken depends on the data: no list of operations repeats it."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(64, 10), nn.Linear(64, 10)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        return self.one(x) if float(self.one(x).sum()) > 0 else self.two(x)
+
+
+SHAPES = {"images": (3, 16, 16), "square": (8, 8), "sequence": (5, 8)}
+NETWORKS = {
+    "mlp": (lambda: build_model("mlp", (("widths", "32,32"),), (8, 8), 10), "square"),
+    "batch-norm mlp": (
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 20, bias=False), nn.BatchNorm1d(20), nn.ReLU(),
+                              nn.Linear(20, 10), nn.BatchNorm1d(10, affine=False)), "square"),
+    "resnet": (lambda: build_model("resnet20", (), (3, 16, 16), 10), "images"),
+    "cnn": (lambda: build_model("cnn", (), (3, 16, 16), 10), "images"),
+    "writes in place": (Writes, "images"),
+    "transposed": (
+        lambda: nn.Sequential(nn.ConvTranspose2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 6, 3, groups=2),
+                              nn.BatchNorm2d(6), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 10)), "images"),
+    "group norm": (
+        lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.GELU(), nn.Flatten(), nn.LazyLinear(10)),
+        "images"),
+    "recurrent": (Recurrent, "sequence"),
+    "attention": (Attention, "sequence"),
+    "decides": (Decides, "square"),
+}  # fmt: skip
+
+
+def _problem(name: str, dtype: torch.dtype = torch.float32, rows: int = 50, **options) -> Problem:
+    torch.manual_seed(0)
+    build, kind = NETWORKS[name]
+    model = build()
+    x, y = torch.randn(rows, *SHAPES[kind]), torch.randint(0, 10, (rows,))
+    with torch.no_grad():
+        model(x)  # lazy layers, and statistics
+    for norm in with_statistics(model):
+        nn.init.uniform_(norm.running_mean, -0.5, 0.5)
+        nn.init.uniform_(norm.running_var, 0.5, 2.0)
+        if norm.affine:
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            nn.init.uniform_(norm.bias, -0.5, 0.5)
+    batches = list(zip(x.to(dtype).split(16), y.split(16), strict=True))
+    return Problem(model.to(dtype).eval(), loss_by_name("cross_entropy"), batches, **options)
+
+
+def _basis(problem: Problem) -> torch.Tensor:
+    torch.manual_seed(1)
+    w = problem.weights
+    return torch.stack([w, *0.1 * torch.randn(2, len(w), dtype=w.dtype)])
+
+
+COORDINATES = [(1.0, 0.0, 0.0), (1.0, 0.5, -0.3), (1.0, -2.0, 1.0), (0.5, 0.1, 0.1)]
+
+
+def _points(basis: torch.Tensor):
+    for row in COORDINATES:
+        c = torch.tensor(row, dtype=basis.dtype)
+        yield c @ basis, c
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["single", "double"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_recording_gives_what_the_model_gives(name: str, dtype: torch.dtype):
+    problem = _problem(name, dtype)
+    basis = _basis(problem)
+    evaluator, buffers = Evaluator(problem, basis), problem.buffers()
+    for w, c in _points(basis):
+        found, expected = evaluator(w, c, buffers), problem.means(w, buffers)
+        assert found[0] == pytest.approx(expected[0], rel=2e-6 if dtype == torch.float32 else 1e-12)
+        assert found[1] == expected[1]
+    assert evaluator.how.startswith("model run" if name == "decides" else "recorded")
+
+
+@pytest.mark.parametrize("name", ["batch-norm mlp", "resnet", "writes in place"])
+def test_buffers_that_move_are_followed(name: str):
+    problem = _problem(name, torch.float64)
+    basis = _basis(problem)
+    evaluator = Evaluator(problem, basis, varying=True)
+    for k, (w, c) in enumerate(_points(basis)):
+        buffers = {key: b * (1 + 0.3 * k) + 0.1 * k for key, b in problem.buffers().items()}
+        assert evaluator(w, c, buffers)[0] == pytest.approx(problem.value(w, buffers), rel=1e-12)
+    assert evaluator.how.startswith("recorded")
+
+
+def test_each_batchs_own_statistics_keep_the_batches():
+    problem = _problem("resnet", torch.float64, rows=48, batch_norm="batch")
+    basis = _basis(problem)
+    evaluator = Evaluator(problem, basis)
+    for w, c in _points(basis):
+        assert evaluator(w, c, {})[0] == pytest.approx(problem.value(w), rel=1e-12)
+    assert evaluator.how.startswith("recorded")
+
+
+def test_what_is_not_finite_is_what_the_model_gives():
+    problem = _problem("batch-norm mlp")
+    basis = _basis(problem)
+    evaluator, buffers = Evaluator(problem, basis), problem.buffers()
+    evaluator(basis[0], torch.tensor([1.0, 0, 0]), buffers)
+    for c in (torch.tensor([1.0, 1e38, 0.0]), torch.tensor([1.0, 1e30, 1e30])):
+        w = c @ basis
+        found, expected = evaluator(w, c, buffers)[0], problem.means(w, buffers)[0]
+        assert found == expected or (found != found and expected != expected)
+
+
+def test_half_precision_is_near_and_said():
+    problem = _problem("resnet")
+    basis = _basis(problem)
+    evaluator, buffers = Evaluator(problem, basis, half=True), problem.buffers()
+    for w, c in _points(basis):
+        assert evaluator(w, c, buffers)[0] == pytest.approx(problem.value(w, buffers), rel=0.03)
+    assert "bfloat16" in evaluator.how
+
+
+def test_metrics_come_from_the_same_pass():
+    problem = _problem("mlp", torch.float64)
+    basis = _basis(problem)
+    names = ("top-3", "entropy", "margin")
+    evaluator = Evaluator(problem, basis, tuple(metric_by_name(name, 1) for name in names))
+    x, y = (torch.cat(parts) for parts in zip(*problem.batches, strict=True))
+    for w, c in _points(basis):
+        outputs = torch.func.functional_call(problem.model, problem.named(w), (x,))
+        p = outputs.softmax(1)
+        ranks = (outputs > outputs.gather(1, y[:, None])).sum(1)
+        other = outputs.masked_fill(F.one_hot(y, 10).bool(), -torch.inf).max(1).values
+        margin = outputs.gather(1, y[:, None])[:, 0] - other
+        expected = [(ranks < 3).double().mean(), -(p * p.log()).sum(1).mean(), margin.mean()]
+        assert evaluator(w, c, {})[2:] == pytest.approx([float(e) for e in expected], rel=1e-10)
+
+
+def test_regression_has_no_accuracy():
+    torch.manual_seed(0)
+    problem = Problem(nn.Linear(4, 2), loss_by_name("mse"), [(torch.randn(9, 4), torch.randn(9, 2))])
+    basis = problem.weights[None]
+    found = Evaluator(problem, basis)(basis[0], torch.ones(1), {})
+    assert found[0] == pytest.approx(problem.value(basis[0]), rel=1e-6)
+    assert found[1] != found[1]
+
+
+def test_a_callers_own_loss_is_recorded_too():
+    own = Loss("squares", lambda outputs, targets: outputs.square().sum(), len)
+    torch.manual_seed(0)
+    problem = Problem(nn.Linear(4, 2), own, [(torch.randn(9, 4), torch.zeros(9))])
+    basis = torch.stack([problem.weights, torch.randn(10)])
+    evaluator, c = Evaluator(problem, basis), torch.tensor([1.0, 0.7])
+    assert evaluator(c @ basis, c, {})[0] == pytest.approx(problem.value(c @ basis), rel=1e-5)
+
+
+def _recorded(problem: Problem):
+    evaluator = Evaluator(problem, _basis(problem))
+    w, c = next(_points(evaluator.basis))
+    with torch.no_grad():
+        return evaluator._record(w, c, problem.buffers(), next(problem.parts(w)))
+
+
+def _count(tape, word: str) -> int:
+    return sum(word in str(step.function) for step in tape.steps)
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"), [("resnet", 19, 0), ("batch-norm mlp", 2, 0), ("writes in place", 1, 1)]
+)
+def test_batch_norms_are_folded_where_nothing_else_reads_the_layer(name: str, before: int, after: int):
+    tape = _recorded(_problem(name))
+    assert (_count(tape, "batch_norm"), _count(fold_batch_norm(tape), "batch_norm")) == (before, after)
+
+
+def test_the_layer_on_the_data_is_formed_once_where_it_sums_many_terms():
+    problem = _problem("mlp")
+    tape = _recorded(problem)
+    layers = OnData(tape, 2, tape.arguments[0])
+    assert [layer.terms for layer in layers.layers] == [64]
+    shorter = layers.formed_once(tape.arguments[1], list(_basis(problem)), 1e9)
+    assert (_count(tape, "addmm"), _count(shorter, "addmm")) == (3, 2)
+    assert _count(layers.formed_once(tape.arguments[1], list(_basis(problem)), 10.0), "addmm") == 3
