@@ -32,6 +32,8 @@ DISTRIBUTIONS = {
     "curvlinops": "curvlinops-for-pytorch",
     "hessian_eigenthings": "hessian-eigenthings",
     "scipy": "scipy",
+    "loss_landscapes": "loss-landscapes",
+    "landscaper": "landscaper",
 }
 """Packages compared with, and what pip calls them."""
 

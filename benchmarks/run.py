@@ -4,7 +4,7 @@ import sys
 
 import torch
 
-from benchmarks import density, eigenvalues, keskar, product, progressive, trace
+from benchmarks import density, eigenvalues, keskar, product, progressive, surface, trace
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
@@ -12,5 +12,6 @@ if __name__ == "__main__":
     product.main(["mlp", "gpt", "resnet", "--repeats", "5", *output])
     eigenvalues.main(["mlp", "gpt", "resnet", "--repeats", "3", *output])
     progressive.main(["--examples", "2000", *output])
+    surface.main(["mlp", "resnet", "--repeats", "3", *output])
     for benchmark in (density, trace, keskar):
         benchmark.main()

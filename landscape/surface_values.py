@@ -38,8 +38,8 @@ class Values:
     ):
         self.where, self.statistics = where, _statistics(problems[0], spec, points, where)
         origin = bool(where.origin.any())
-        self.first = (1.0,) if origin else ()
-        basis = torch.cat([where.origin[None], where.directions]) if origin else where.directions
+        self.first = [1.0] if origin else []
+        basis = [where.origin, *where.directions] if origin else list(where.directions)
         varying = problems[0].has_batch_norm and spec.batch_norm in ("recomputed", "interpolated")
         self.evaluators = [
             Evaluator(problem, basis, tuple(metrics.values()), varying, spec.half) for problem in problems
@@ -47,7 +47,7 @@ class Values:
         self.curvature = surface_curvature.Curvature(problems[0], spec) if spec.curvature != "none" else None
 
     def __call__(self, w: Vector, cell: Index) -> list[float]:
-        coordinates = torch.tensor((*self.first, *self.where.coefficients[cell]), dtype=w.dtype, device=w.device)
+        coordinates = self.first + self.where.coefficients[cell].tolist()
         with pairs_in_batches():
             buffers = self.statistics(w, cell)
             found = [evaluator(w, coordinates, buffers) for evaluator in self.evaluators]

@@ -110,8 +110,7 @@ COORDINATES = [(1.0, 0.0, 0.0), (1.0, 0.5, -0.3), (1.0, -2.0, 1.0), (0.5, 0.1, 0
 
 def _points(basis: torch.Tensor):
     for row in COORDINATES:
-        c = torch.tensor(row, dtype=basis.dtype)
-        yield c @ basis, c
+        yield torch.tensor(row, dtype=basis.dtype) @ basis, row
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["single", "double"])
@@ -119,7 +118,7 @@ def _points(basis: torch.Tensor):
 def test_the_recording_gives_what_the_model_gives(name: str, dtype: torch.dtype):
     problem = _problem(name, dtype)
     basis = _basis(problem)
-    evaluator, buffers = Evaluator(problem, basis), problem.buffers()
+    evaluator, buffers = Evaluator(problem, list(basis)), problem.buffers()
     for w, c in _points(basis):
         found, expected = evaluator(w, c, buffers), problem.means(w, buffers)
         assert found[0] == pytest.approx(expected[0], rel=2e-6 if dtype == torch.float32 else 1e-12)
@@ -131,7 +130,7 @@ def test_the_recording_gives_what_the_model_gives(name: str, dtype: torch.dtype)
 def test_buffers_that_move_are_followed(name: str):
     problem = _problem(name, torch.float64)
     basis = _basis(problem)
-    evaluator = Evaluator(problem, basis, varying=True)
+    evaluator = Evaluator(problem, list(basis), varying=True)
     for k, (w, c) in enumerate(_points(basis)):
         buffers = {key: b * (1 + 0.3 * k) + 0.1 * k for key, b in problem.buffers().items()}
         assert evaluator(w, c, buffers)[0] == pytest.approx(problem.value(w, buffers), rel=1e-12)
@@ -141,7 +140,7 @@ def test_buffers_that_move_are_followed(name: str):
 def test_each_batchs_own_statistics_keep_the_batches():
     problem = _problem("resnet", torch.float64, rows=48, batch_norm="batch")
     basis = _basis(problem)
-    evaluator = Evaluator(problem, basis)
+    evaluator = Evaluator(problem, list(basis))
     for w, c in _points(basis):
         assert evaluator(w, c, {})[0] == pytest.approx(problem.value(w), rel=1e-12)
     assert evaluator.how.startswith("recorded")
@@ -150,10 +149,10 @@ def test_each_batchs_own_statistics_keep_the_batches():
 def test_what_is_not_finite_is_what_the_model_gives():
     problem = _problem("batch-norm mlp")
     basis = _basis(problem)
-    evaluator, buffers = Evaluator(problem, basis), problem.buffers()
-    evaluator(basis[0], torch.tensor([1.0, 0, 0]), buffers)
-    for c in (torch.tensor([1.0, 1e38, 0.0]), torch.tensor([1.0, 1e30, 1e30])):
-        w = c @ basis
+    evaluator, buffers = Evaluator(problem, list(basis)), problem.buffers()
+    evaluator(basis[0], (1.0, 0.0, 0.0), buffers)
+    for c in ((1.0, 1e38, 0.0), (1.0, 1e30, 1e30)):
+        w = torch.tensor(c) @ basis
         found, expected = evaluator(w, c, buffers)[0], problem.means(w, buffers)[0]
         assert found == expected or (found != found and expected != expected)
 
@@ -161,7 +160,7 @@ def test_what_is_not_finite_is_what_the_model_gives():
 def test_half_precision_is_near_and_said():
     problem = _problem("resnet")
     basis = _basis(problem)
-    evaluator, buffers = Evaluator(problem, basis, half=True), problem.buffers()
+    evaluator, buffers = Evaluator(problem, list(basis), half=True), problem.buffers()
     for w, c in _points(basis):
         assert evaluator(w, c, buffers)[0] == pytest.approx(problem.value(w, buffers), rel=0.03)
     assert "bfloat16" in evaluator.how
@@ -171,7 +170,7 @@ def test_metrics_come_from_the_same_pass():
     problem = _problem("mlp", torch.float64)
     basis = _basis(problem)
     names = ("top-3", "entropy", "margin")
-    evaluator = Evaluator(problem, basis, tuple(metric_by_name(name, 1) for name in names))
+    evaluator = Evaluator(problem, list(basis), tuple(metric_by_name(name, 1) for name in names))
     x, y = (torch.cat(parts) for parts in zip(*problem.batches, strict=True))
     for w, c in _points(basis):
         outputs = torch.func.functional_call(problem.model, problem.named(w), (x,))
@@ -187,7 +186,7 @@ def test_regression_has_no_accuracy():
     torch.manual_seed(0)
     problem = Problem(nn.Linear(4, 2), loss_by_name("mse"), [(torch.randn(9, 4), torch.randn(9, 2))])
     basis = problem.weights[None]
-    found = Evaluator(problem, basis)(basis[0], torch.ones(1), {})
+    found = Evaluator(problem, list(basis))(basis[0], [1.0], {})
     assert found[0] == pytest.approx(problem.value(basis[0]), rel=1e-6)
     assert found[1] != found[1]
 
@@ -197,15 +196,14 @@ def test_a_callers_own_loss_is_recorded_too():
     torch.manual_seed(0)
     problem = Problem(nn.Linear(4, 2), own, [(torch.randn(9, 4), torch.zeros(9))])
     basis = torch.stack([problem.weights, torch.randn(10)])
-    evaluator, c = Evaluator(problem, basis), torch.tensor([1.0, 0.7])
-    assert evaluator(c @ basis, c, {})[0] == pytest.approx(problem.value(c @ basis), rel=1e-5)
+    evaluator, w = Evaluator(problem, list(basis)), torch.tensor([1.0, 0.7]) @ basis
+    assert evaluator(w, [1.0, 0.7], {})[0] == pytest.approx(problem.value(w), rel=1e-5)
 
 
 def _recorded(problem: Problem):
-    evaluator = Evaluator(problem, _basis(problem))
-    w, c = next(_points(evaluator.basis))
+    evaluator = Evaluator(problem, list(_basis(problem)))
     with torch.no_grad():
-        return evaluator._record(w, c, problem.buffers(), next(problem.parts(w)))
+        return evaluator._record(problem.weights, problem.buffers(), next(problem.parts(problem.weights)))
 
 
 def _count(tape, word: str) -> int:
@@ -228,3 +226,13 @@ def test_the_layer_on_the_data_is_formed_once_where_it_sums_many_terms():
     shorter = layers.formed_once(tape.arguments[1], list(_basis(problem)), 1e9)
     assert (_count(tape, "addmm"), _count(shorter, "addmm")) == (3, 2)
     assert _count(layers.formed_once(tape.arguments[1], list(_basis(problem)), 10.0), "addmm") == 3
+
+
+def test_one_vector_may_be_filled_anew_for_every_point():
+    for name in ("mlp", "resnet"):
+        problem = _problem(name, torch.float64)
+        basis = _basis(problem)
+        evaluator, buffers, same = Evaluator(problem, list(basis)), problem.buffers(), torch.empty_like(problem.weights)
+        for w, c in _points(basis):
+            same.copy_(w)
+            assert evaluator(same, c, buffers)[0] == pytest.approx(problem.value(w, buffers), rel=1e-12)

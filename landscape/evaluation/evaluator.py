@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
@@ -39,22 +38,27 @@ _SHARE = 0.25
 class Evaluator:
     """(w, c, buffers) ↦ [mean loss, accuracy, metrics …] at w = Σ_k c_k·d_k; every point on the same data.
 
-    basis: the d_k (K, n), the origin among them with coefficient 1. varying: whether the buffers that are given
+    basis: the d_k, the origin among them with coefficient 1; c: K numbers. varying: whether the buffers that are given
     change from point to point; otherwise those of the first point are meant for all. half: in bfloat16, but for
     norms and the loss. The first point is evaluated by the model itself too, and so is every point whose result is
     not finite; where the recording does not reproduce it, the model is run at every point. `how` says what is done.
     """
 
     problem: Problem
-    basis: Float[Tensor, "K n"]
+    basis: Sequence[Vector]
     metrics: Sequence[Metric] = ()
     varying: bool = False
     half: bool = False
     how: str = ""
-    _parts: list["_Part"] | None = field(default=None, init=False)
+    _parts: list[tuple[Stages, tuple[Any, ...]]] | None = field(default=None, init=False)
+    """Of each part of the data the stages, shared by parts of one shape, and what they keep of it."""
     _eager: bool = field(default=False, init=False)
+    _coordinates: list[float] = field(default_factory=list, init=False)
+    _seen: Vector | None = field(default=None, init=False)
+    """The vector of the last point: where only views of it are needed, they show what it holds now."""
+    _given: dict[Stages, tuple[Any, ...]] = field(default_factory=dict, init=False)
 
-    def __call__(self, w: Vector, coordinates: Float[Tensor, " K"], buffers: Buffers) -> list[float]:
+    def __call__(self, w: Vector, coordinates: Sequence[float], buffers: Buffers) -> list[float]:
         if self._eager:
             return self.by_model(w, buffers)
         if self._parts is None:
@@ -66,10 +70,10 @@ class Evaluator:
         """The same by running the model on each batch, in full precision."""
         return self.problem.means(w, buffers, self.metrics)
 
-    def _first(self, w: Vector, coordinates: Tensor, buffers: Buffers) -> list[float]:
+    def _first(self, w: Vector, coordinates: Sequence[float], buffers: Buffers) -> list[float]:
         expected = self.by_model(w, buffers)
         try:
-            self._prepare(w, coordinates, buffers)
+            self._prepare(w, buffers)
             found = self._recorded(w, coordinates, buffers)
             if not self.half and not _agree(found, expected, w.dtype):
                 raise RecordingError(f"it gives a loss of {found[0]:.8g} where the model gives {expected[0]:.8g}")
@@ -81,24 +85,27 @@ class Evaluator:
             return expected
         return found
 
-    def _recorded(self, w: Vector, coordinates: Tensor, buffers: Buffers) -> list[float]:
-        total = torch.zeros(2 + len(self.metrics), dtype=torch.float64, device=w.device)
+    def _recorded(self, w: Vector, coordinates: Sequence[float], buffers: Buffers) -> list[float]:
+        self._coordinates[:] = coordinates
         flat = [self._flat(buffers, w)] if self.varying else []
-        given: dict[int, tuple[Tensor, ...]] = {}
+        given: dict[Stages, tuple[Any, ...]] = {}
+        found: list[Tensor] = []
         with torch.no_grad():
-            for part in self._parts or []:
-                stages = part.stages
-                if id(stages) not in given:
-                    given[id(stages)] = stages.point(w, coordinates, *flat)
-                total += stages.body(*given[id(stages)], *part.kept)
-        return total.div_(self.problem.size).tolist()
+            for stages, kept in self._parts or []:
+                if stages not in given:
+                    seen = stages.views and not flat and self._seen is w
+                    given[stages] = self._given[stages] if seen else stages.point(w, self._coordinates, *flat)
+                found.append(stages.body(*given[stages], *kept))
+            total = found[0] if len(found) == 1 else torch.stack(found).sum(0)
+        self._seen, self._given = w, given
+        return [one / self.problem.size for one in total.tolist()]
 
     # -- preparation -------------------------------------------------------------------------------
 
-    def _prepare(self, w: Vector, coordinates: Tensor, buffers: Buffers) -> None:
+    def _prepare(self, w: Vector, buffers: Buffers) -> None:
         with torch.no_grad(), twice_differentiable(self.problem.model):
             one = first_rows(next(self.problem.parts(w)), 32)
-            tape = self._record(w, coordinates, buffers, one)
+            tape = self._record(w, buffers, one)
             largest = largest_outputs(tape, self._points, rows_of(one[1]))
             rows = max(1, _CACHE.get(w.device.type, _CACHE_ELSEWHERE) // largest)
             last = (w.device.type == "cpu" or self.half) and any(is_image(x) for x in tree_flatten(one[0])[0])
@@ -110,8 +117,8 @@ class Evaluator:
                 leaves = self._leaves(batch)
                 kind = tuple((x.shape, x.stride(), x.dtype) for x in leaves)
                 if kind not in kinds:
-                    kinds[kind] = self._stages(w, coordinates, buffers, batch, limit)
-                self._parts.append(_Part(kinds[kind], kinds[kind].data(*leaves)))
+                    kinds[kind] = self._stages(w, buffers, batch, limit)
+                self._parts.append((kinds[kind], kinds[kind].data(*leaves)))
         layout = ", channels last" if last else ""
         self.how = f"recorded, {len(self._parts)} parts of up to {rows} examples{layout}{', bfloat16' * self.half}"
 
@@ -126,17 +133,17 @@ class Evaluator:
         for batch, _ in joined(self.problem.parts(w), rows):
             yield from split(batch, rows)
 
-    def _stages(self, w: Vector, coordinates: Tensor, buffers: Buffers, batch: Batch, limit: float) -> Stages:
-        tape = fold_batch_norm(self._record(w, coordinates, buffers, batch))
+    def _stages(self, w: Vector, buffers: Buffers, batch: Batch, limit: float) -> Stages:
+        tape = fold_batch_norm(self._record(w, buffers, batch))
         tape = narrow_softmax(tape) if w.device.type == "cpu" else tape
         on_data = OnData(tape, self._points, tape.arguments[0])
-        tape = on_data.formed_once(tape.arguments[1], list(self.basis), limit)
+        tape = on_data.formed_once(tape.arguments[1], self.basis, limit)
         return staged(tape, self._points)
 
-    def _record(self, w: Vector, coordinates: Tensor, buffers: Buffers, batch: Batch) -> Tape:
+    def _record(self, w: Vector, buffers: Buffers, batch: Batch) -> Tape:
         leaves, form = tree_flatten(batch)
         tensors = [i for i, x in enumerate(leaves) if isinstance(x, Tensor)]
-        w, coordinates = w.clone(), coordinates.clone()
+        w, coordinates = w.clone(), w.new_zeros(len(self.basis))  # the latter stands for the numbers c
         flat = [self._flat(buffers, w)] if self.varying else []
         data = [x.clone(memory_format=torch.preserve_format) for x in self._leaves(batch)]
         with Recorder(w, coordinates, *flat, *data) as recorder:
@@ -166,14 +173,6 @@ class Evaluator:
     def _split(self, flat: Tensor, buffers: Buffers) -> dict[str, Tensor]:
         pieces = flat.split([b.numel() for b in buffers.values()])
         return {k: piece.view(b.shape) for (k, b), piece in zip(buffers.items(), pieces, strict=True)}
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A part of the data: its stages, shared by parts of one shape, and what they keep of it."""
-
-    stages: Stages
-    kept: tuple[Tensor, ...]
 
 
 def _agree(found: Sequence[float], expected: Sequence[float], dtype: torch.dtype) -> bool:

@@ -10,22 +10,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from landscape.aliases import Vector
-from landscape.evaluation.stages import DATA, dependence
+from landscape.evaluation.stages import DATA, VIEWS, dependence
 from landscape.products.code import program
 from landscape.products.tape import Slot, Step, Tape
 
 aten = torch.ops.aten
 
-_STRUCTURAL = {
-    aten.split_with_sizes.default, aten.split.Tensor, aten.view.default, aten._unsafe_view.default, aten.t.default,
-    aten.transpose.int, aten.permute.default, aten.slice.Tensor, aten.select.int, aten.expand.default,
-    aten.alias.default, aten.detach.default, aten.unsqueeze.default, aten.squeeze.dim, aten.clone.default,
-    aten.reshape.default,
-}  # fmt: skip
+_STRUCTURAL = VIEWS | {aten._unsafe_view.default, aten.clone.default, aten.reshape.default}
 """Operations that move the weights and change none."""
 
 _WORTH = 12
@@ -81,8 +75,8 @@ class OnData:
     def formed_once(self, coordinates: Slot, basis: Sequence[Vector], limit: float) -> Tape:
         """The tape with those layers replaced of which each output sums many more terms than there are d_k.
 
-        coordinates: the argument c (K,). basis: the d_k, K vectors like the weights. limit: bytes the arrays of one
-        part of the data may take. No trial decides, so that another run gives the same bits.
+        coordinates: the argument c, K numbers. basis: the d_k, K vectors like the weights. limit: bytes the arrays of
+        one part of the data may take. No trial decides, so that another run gives the same bits.
         """
         groups: dict[int, list[Step]] = {}
         number = 1 + max(slot.number for step in self.tape.steps for slot in step.outputs if slot)
@@ -102,18 +96,21 @@ class OnData:
 
 
 class Once:
-    """What a layer gives for each vector of the basis, as rows of one array, and their combination."""
+    """What a layer gives for each vector of the basis, and the combination of these."""
 
     def __init__(self, layer: Layer, parameters: Sequence[Sequence[Tensor]]):
         self.layer, self.parameters = layer, parameters
         self.shape, self.stride = layer.out.shape, layer.out.stride
 
-    def arrays(self, x: Tensor) -> Float[Tensor, "K outputs"]:
-        outputs = [self.layer.at(x, own) for own in self.parameters]
-        return torch.stack([y.as_strided((y.numel(),), (1,)) for y in outputs])
+    def arrays(self, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(y.as_strided((y.numel(),), (1,)) for y in (self.layer.at(x, own) for own in self.parameters))
 
-    def combined(self, arrays: Float[Tensor, "K outputs"], coordinates: Float[Tensor, " K"]) -> Tensor:
-        return torch.mv(arrays.T, coordinates).as_strided(self.shape, self.stride)
+    def combined(self, arrays: tuple[Tensor, ...], coordinates: Sequence[float]) -> Tensor:
+        first, *rest = zip(arrays, coordinates, strict=True)
+        total = first[0] * first[1]
+        for array, coordinate in rest:
+            total.add_(array, alpha=coordinate)
+        return total.as_strided(self.shape, self.stride)
 
 
 def _arguments(step: Step) -> tuple[Slot | None, tuple]:

@@ -6,22 +6,35 @@ The first is run once per point, the second once per part of the data, and only 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from landscape.products.code import function, program
 from landscape.products.simplify import fuse
 from landscape.products.tape import RecordingError, Slot, Step, Tape
 
+aten = torch.ops.aten
+
 POINT, DATA = 1, 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stages:
     """point(*point arguments) and data(*data arguments) give what body(*of point, *of data) needs for the result."""
 
     point: Callable[..., tuple[Tensor, ...]]
     data: Callable[..., tuple[Tensor, ...]]
     body: Callable[..., Tensor]
+    views: bool
+    """Whether the first stage gives nothing but views of its arguments."""
+
+
+VIEWS = {
+    aten.split_with_sizes.default, aten.split.Tensor, aten.view.default, aten.t.default, aten.transpose.int,
+    aten.permute.default, aten.slice.Tensor, aten.select.int, aten.expand.default, aten.alias.default,
+    aten.detach.default, aten.unsqueeze.default, aten.squeeze.dim,
+}  # fmt: skip
+"""Operations that show the numbers of their argument in another order or shape."""
 
 
 def dependence(tape: Tape, points: int) -> dict[int, int]:
@@ -62,6 +75,7 @@ def staged(tape: Tape, points: int) -> Stages:
         program(parts[POINT], tape.arguments[:points], given[POINT]),
         program(parts[DATA], tape.arguments[points:], given[DATA]),
         function(fuse(body)),
+        all(step.function in VIEWS for step in parts[POINT]),
     )
 
 

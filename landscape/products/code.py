@@ -13,7 +13,7 @@ from landscape.products.trees import leaves, mapped
 
 def function(tape: Tape) -> Callable[..., Tensor]:
     """The tape as a Python function of its arguments that frees every tensor after its last use."""
-    return program(tape.steps, tape.arguments, tape.result)
+    return torch.no_grad()(program(tape.steps, tape.arguments, tape.result))
 
 
 def program(steps: Sequence[Step], arguments: Sequence[Slot], results: Slot | Sequence[Slot]) -> Callable[..., Any]:
@@ -37,7 +37,7 @@ def program(steps: Sequence[Step], arguments: Sequence[Slot], results: Slot | Se
         f"    return {found[0] if isinstance(results, Slot) else '(' + ''.join(f'{x}, ' for x in found) + ')'}"
     )
     exec("\n".join(lines), values)  # the text holds names of our making only; everything else is in `values`
-    return torch.no_grad()(values["run"])
+    return values["run"]
 
 
 def _call(function: Any, args: Any, kwargs: Any, values: dict[str, Any]) -> str:
