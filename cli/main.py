@@ -8,6 +8,7 @@ import click
 
 from landscape.spec import (
     AxesSpec,
+    BasinSpec,
     CompareSpec,
     CorrelateSpec,
     DensitySpec,
@@ -153,6 +154,17 @@ def random_plane(checkpoint: str, problem: ProblemSpec, spec: AxesSpec, **saving
     from .actions import scan_surface
 
     scan_surface("random", (checkpoint,), problem, spec, saving)
+
+
+@landscape.command()
+@click.argument("result", type=click.Path(), metavar="SURFACE_RESULT")
+@result_options
+@spec_options(spec=BasinSpec)
+def basin(result: str, spec: BasinSpec, **saving: Any) -> None:
+    """Width, area, asymmetry and form of the basins on a scan, its minima, and the passes between them."""
+    from .scans import measure_basins
+
+    measure_basins(result, spec, saving)
 
 
 @landscape.command()

@@ -6,6 +6,7 @@ import numpy as np
 
 from landscape.results import (
     AuditResult,
+    BasinResult,
     ComparisonResult,
     CorrelationResult,
     DensityResult,
@@ -143,7 +144,30 @@ def _audit(result: AuditResult) -> list[str]:
     return lines + _measures(result)
 
 
+def _basin(result: BasinResult) -> list[str]:
+    """What bounds mean, where points are, passes between them, the minima, and cells without a value."""
+    lines = [
+        "> : a lower bound, as the basin reaches the end of the scan or a point not evaluated; anisotropy is then that "
+        "of the part seen.",
+    ]
+    for label, point, offset in zip(result.labels, result.points, result.offsets, strict=True):
+        away = f", {offset:.3g} from the mark" if offset > 0 else ""
+        lines.append(f"{label}: grid point ({', '.join(f'{x:.4g}' for x in point)}){away}")
+    names, at_most = result.labels, "at most " if result.unknown else ""
+    for i, j in zip(*np.triu_indices(len(names), 1), strict=True):
+        lines.append(f"Pass between {names[i]} and {names[j]}: {at_most}{result.passes[i, j]:.4g}")
+    rest = result.persistence[np.isfinite(result.persistence)]
+    more = f"; persistence of the others at most {rest.max():.3g}" if len(rest) else ""
+    lines.append(f"{len(result.births)} minima in the merge tree{more}.")
+    if result.outside:
+        lines.append(f"Outside the scan, or without a finite value: {', '.join(result.outside)}.")
+    if result.walls or result.unknown:
+        lines.append(f"{result.walls} of {result.cells} points not finite (walls), {result.unknown} not evaluated.")
+    return lines
+
+
 _NOTES = {
+    BasinResult: _basin,
     HessianResult: _hessian,
     DensityResult: _density,
     TraceResult: _trace,

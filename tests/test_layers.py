@@ -14,13 +14,16 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "fields": {"errors"},
     "aliases": set(),
-    "spec": {"surface_spec"},
+    "spec": {"basin_spec", "surface_spec"},
+    "basin_spec": set(),
     "surface_spec": set(),
     "record": {"files"},
     "surface_result": {"record", "spec"},
+    "basin_result": {"record", "spec"},
+    "basin": {"basin_result", "basin_spec", "methods", "surface_result"},
     "files": set(),
     "spectrum": set(),
-    "results": {"spec", "spectrum", "record", "surface_result"},
+    "results": {"spec", "spectrum", "record", "surface_result", "basin_result"},
     "methods": {"methods"},
     "seeds": set(),
     "kernels": set(),
@@ -119,7 +122,10 @@ ALLOWED: dict[str, set[str]] = {
     },
     "surface": {"problem", "methods", "results", "surface_geometry", "surface_resume"},
 }
-TORCH_FREE = {"errors", "fields", "spec", "surface_spec", "spectrum", "files", "record", "results", "surface_result"}
+TORCH_FREE = {
+    "errors", "fields", "spec", "surface_spec", "basin_spec", "spectrum", "files", "record", "results",
+    "surface_result", "basin_result",
+}  # fmt: skip
 
 
 def sources(folder: str) -> list[Path]:
