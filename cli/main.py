@@ -265,6 +265,38 @@ def table(result: str, form: str | None, output: str | None, overwrite: bool) ->
     write_table(result, form, output, overwrite)
 
 
+@landscape.command("export")
+@click.argument("result", type=click.Path())
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="File: .h5, .vts, .vtp or .csv.")
+@click.option("--quantity", default="train loss", show_default=True, help=".vts, .vtp: the height of the surface.")
+@click.option(
+    "--log/--linear", "logarithmic", default=None, help=".vts, .vtp: log10 heights (default: where all are positive)."
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+def export_command(result: str, output: str, quantity: str, logarithmic: bool | None, overwrite: bool) -> None:
+    """Write a RESULT for other programs: .h5 as loss-landscape reads it, .vts and .vtp for ParaView, or .csv.
+
+    .vts holds the surface, .vtp the trajectory and the checkpoints on it; .csv every digit of any result.
+    """
+    from .scans import export_result
+
+    export_result(result, output, quantity, logarithmic, overwrite)
+
+
+@landscape.command("import")
+@click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
+@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Result file (default: named by the first FILE).")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output file.")
+def import_command(files: tuple[str, ...], output: str | None, overwrite: bool) -> None:
+    """Read a surface of other programs: .h5 of loss-landscape or .npz of Landscaper.
+
+    Eigenvalues, projected trajectory and principal directions of loss-landscape may follow in files of their own.
+    """
+    from .scans import import_surface
+
+    import_surface(files, output, overwrite)
+
+
 @landscape.command()
 @click.option(
     "-o", "--output", type=click.Path(file_okay=False), default="demo", show_default=True, help="Folder to write."

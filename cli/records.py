@@ -58,15 +58,13 @@ def _comparison(result: ComparisonResult) -> Grid:
 
 
 def _surface(result: SurfaceResult) -> Grid:
-    """A row for each point of the line or plane."""
-    axes = (result.x, result.y) if result.y.size else (result.x,)
-    columns: dict[str, Any] = dict(
-        zip(("x", "y"), (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")), strict=False)
-    )
-    for name in SURFACES:
-        values = getattr(result, name.replace(" ", "_"))
-        if values.size:
-            columns[name] = values.ravel()
+    """A row for each point of the grid; `done` where some have no value yet."""
+    places = np.meshgrid(*result.coordinates, indexing="ij")
+    columns: dict[str, Any] = {name: place.ravel() for name, place in zip("xyz", places, strict=False)}
+    for name in (*(n for n in SURFACES if n in result.quantities), *result.extra_names):
+        columns[name] = result.grid(name).ravel()
+    if not result.done.all():
+        columns["done"] = [yes_or_no(done) for done in result.done.ravel()]
     return Grid(grid(result).title, tuple(columns), _rows(columns))
 
 

@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "spectrum": set(),
     "results": {"spec", "spectrum", "record", "surface_result", "basin_result"},
     "methods": {"methods"},
+    "exchange": {"exchange", "files", "results", "spec"},
     "seeds": set(),
     "kernels": set(),
     "precision": set(),
@@ -124,7 +125,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 TORCH_FREE = {
     "errors", "fields", "spec", "surface_spec", "basin_spec", "spectrum", "files", "record", "results",
-    "surface_result", "basin_result",
+    "surface_result", "basin_result", "exchange",
 }  # fmt: skip
 
 
