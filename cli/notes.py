@@ -21,15 +21,22 @@ from landscape.results import (
 def notes(result: Result) -> list[str]:
     """Lines of text: where it was measured, by which engine and kernels, then what the kind of result calls for."""
     c = result.conditions
-    where = ", ".join(f"{c[key]} {key}" for key in ("parameters", "examples") if key in c)
-    how = ", ".join(str(c[key]) for key in ("dtype", "device") if key in c)
-    lines = [f"{where}; {how}; batch norm {c.get('batch_norm', '–')}; {result.seconds:.1f} s"]
+    lines = [_where(result)]
     if c.get("engine"):
         lines.append(f"Products: {c['engine']}.")
     if c.get("kernels", "default") != "default":
         lines.append(f"Kernels: {c['kernels']}.")
     more: Any = _NOTES.get(type(result))
     return lines + (more(result) if more else [])
+
+
+def _where(result: Result) -> str:
+    c = result.conditions
+    if not c and "program" in result.provenance:
+        return f"Imported from {result.provenance['program']}, which does not say what it was measured on."
+    where = ", ".join(f"{c[key]} {key}" for key in ("parameters", "examples") if key in c)
+    how = ", ".join(str(c[key]) for key in ("dtype", "device") if key in c)
+    return f"{where}; {how}; batch norm {c.get('batch_norm', '–')}; {result.seconds:.1f} s"
 
 
 def _hessian(result: HessianResult) -> list[str]:

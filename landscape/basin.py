@@ -41,7 +41,8 @@ def measure(surface: SurfaceResult, spec: BasinSpec) -> BasinResult:
         **_shapes(basins, len(grid.coordinates)), **_tree(grid, tree),
         branches=np.array([_branch(grid, tree, point) for point in points]), passes=tree.passes,
         walls=int((np.isinf(grid.heights) & grid.known.ravel()).sum()), unknown=int((~grid.known).sum()),
-        cells=grid.known.size, outside=outside, conditions=surface.conditions, seconds=time.perf_counter() - began,
+        cells=grid.known.size, outside=outside, conditions=surface.conditions, provenance=surface.provenance,
+        seconds=time.perf_counter() - began,
     )  # fmt: skip
 
 

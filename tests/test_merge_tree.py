@@ -1,5 +1,8 @@
 """The merge tree against components counted level by level, and against saddles known in closed form."""
 
+from itertools import combinations
+from math import factorial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +11,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.ndimage import label
 
 from landscape.methods.merge_tree import MergeTree, descend, merge_tree
-from landscape.methods.triangulation import edges
+from landscape.methods.triangulation import edges, simplices, vertices
 
 # Steps by ones alone, or by minus ones alone: the neighbours of the middle in the triangulation.
 NEIGHBOURS = {
@@ -103,6 +106,17 @@ def test_neighbours_are_six_in_a_plane_and_fourteen_in_space():
     for shape, count in (((3,), 2), ((3, 3), 6), ((3, 3, 3), 14)):
         middle = int(np.prod(shape)) // 2
         assert (edges(shape) == middle).sum() == count
+
+
+@pytest.mark.parametrize("shape", [(7,), (3, 5), (3, 2, 4)])
+def test_corners_of_a_simplex_are_neighbours_and_simplices_fill_the_grid(shape):
+    cells, pairs = simplices(shape), {tuple(pair) for pair in edges(shape).tolist()}
+    inside = {pair for cell in cells.tolist() for pair in combinations(sorted(cell), 2)}
+    assert inside == pairs
+    corners = vertices([np.arange(count, dtype=float) for count in shape])[cells]
+    volumes = np.abs(np.linalg.det(corners[:, 1:] - corners[:, :1]))
+    np.testing.assert_allclose(volumes, 1)
+    assert len(cells) == np.prod(np.array(shape) - 1) * factorial(len(shape))
 
 
 def test_descent_ends_in_the_nearest_pit():

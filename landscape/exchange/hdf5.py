@@ -28,7 +28,7 @@ def read_arrays(path: str | os.PathLike[str], names: Iterable[str]) -> dict[str,
             return {name: _read(h5py, file, name, path) for name in names if name in file.keys()}  # noqa: SIM118
     except InputError:
         raise
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise InputError(f"{path} cannot be read as HDF5 ({error}). Name the .h5 file of a surface.") from None
 
 

@@ -99,10 +99,10 @@ class _Forest:
         """Merge two components at a height; returns the roots (of the one that ends, of the one that goes on)."""
         old, young = sorted((self.find(one), self.find(other)))
         self._parent[young] = old
-        moved, stayed = self._points.pop(young, []), self._points.get(old, [])
-        self.passes[np.ix_(moved, stayed)] = height
-        self.passes[np.ix_(stayed, moved)] = height
-        if moved:
+        if young in self._points:
+            moved, stayed = self._points.pop(young), self._points.get(old, [])
+            self.passes[np.ix_(moved, stayed)] = height
+            self.passes[np.ix_(stayed, moved)] = height
             self._points[old] = stayed + moved
         return young, old
 

@@ -46,8 +46,9 @@ def moments(
         sums = piece.sum(axis=1)
         volume += float(volumes.sum())
         first += volumes @ sums / (size + 1)
-        squares = np.einsum("s,sia,sib->ab", volumes, piece, piece) + np.einsum("s,sa,sb->ab", volumes, sums, sums)
-        second += squares / ((size + 1) * (size + 2))
+        stacked = np.concatenate([piece, sums[:, None]], axis=1)
+        weighted = (stacked * volumes[:, None, None]).reshape(-1, size)
+        second += weighted.T @ stacked.reshape(-1, size) / ((size + 1) * (size + 2))
     shifted = second + np.outer(first, centre) + np.outer(centre, first) + volume * np.outer(centre, centre)
     return Moments(volume, first + volume * centre, shifted)
 
