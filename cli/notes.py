@@ -165,7 +165,8 @@ def _basin(result: BasinResult) -> list[str]:
         lines.append(f"Pass between {names[i]} and {names[j]}: {at_most}{result.passes[i, j]:.4g}")
     rest = result.persistence[np.isfinite(result.persistence)]
     more = f"; persistence of the others at most {rest.max():.3g}" if len(rest) else ""
-    lines.append(f"{len(result.births)} minima in the merge tree{more}.")
+    count = len(result.births)
+    lines.append(f"{count} {'minimum' if count == 1 else 'minima'} in the merge tree{more}.")
     if result.outside:
         lines.append(f"Outside the scan, or without a finite value: {', '.join(result.outside)}.")
     if result.walls or result.unknown:

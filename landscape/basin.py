@@ -52,8 +52,7 @@ def _grid(surface: SurfaceResult, quantity: str) -> Grid:
     values = surface.grid(quantity)
     if any(len(axis) < 2 or not (np.diff(axis) > 0).all() for axis in surface.coordinates):
         raise InputError("the scan's coordinates do not increase along every axis. Scan two points or more on each.")
-    known = surface.done if surface.done.size else ~np.isnan(values) | surface.complete
-    grid = Grid(surface.coordinates, values.astype(float), known)
+    grid = Grid(surface.coordinates, values.astype(float), surface.known)
     if not np.isfinite(grid.heights).any():
         raise InputError(f"{quantity} is finite nowhere in this scan: there is no basin. Choose another quantity.")
     return grid

@@ -129,20 +129,20 @@ def encode(result: SurfaceResult) -> bytes:
     """The bytes of a surface file, with the trajectory in the same file: its plots take it for all three of theirs.
 
     Losses and eigenvalues keep every bit, accuracies become percent. The layout has no room for other quantities,
-    nor for names and places of checkpoints. Raises `InputError` for scans of three axes.
+    nor for names and places of checkpoints; a loss of exactly −1 without an accuracy would read as not computed.
+    Raises `InputError` for scans of three axes.
     """
     if len(result.shape) > 2:
         raise InputError("loss-landscape knows surfaces of one or two axes. Export three as .vts.")
-    done = result.done if result.done.size else np.isfinite(result.train_loss) | result.complete
     arrays: dict[str, np.ndarray] = {}
     arrays.update(zip(("xcoordinates", "ycoordinates"), result.coordinates, strict=False))
     for split, (loss, accuracy) in _LOSSES.items():
         for name, grid, unit in ((loss, f"{split}_loss", 1.0), (accuracy, f"{split}_accuracy", 100.0)):
             if getattr(result, grid).size:
-                arrays[name] = _to_file(np.where(done, unit * getattr(result, grid), -1.0))
+                arrays[name] = _to_file(np.where(result.known, unit * getattr(result, grid), -1.0))
     for name, words in _EIGENVALUES.items():
         if words in result.extra_names:
-            arrays[name] = _to_file(np.where(done, result.grid(words), _MISSING[name]))
+            arrays[name] = _to_file(np.where(result.known, result.grid(words), _MISSING[name]))
     if result.trajectory.size:
         arrays.update(zip(_PATH, result.trajectory.T, strict=False))
     if result.explained.size:

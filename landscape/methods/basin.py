@@ -92,15 +92,18 @@ def basin(grid: Grid, point: int, level: float) -> Basin:
     count, labels = components(grid.heights, grid.edges, level)
     corners = labels[grid.simplices]
     inside = (corners == labels[point]).any(axis=1)
-    whole = moments(grid.points, grid.heights, grid.simplices[(corners >= 0).any(axis=1)], level).volume
+    found = moments(grid.points, grid.heights, grid.simplices[inside], level)
+    whole = (
+        found if count == 1 else moments(grid.points, grid.heights, grid.simplices[(corners >= 0).any(axis=1)], level)
+    )
     reach = [_reach(grid, point, axis, way, level) for axis in range(grid.known.ndim) for way in (-1, 1)]
     return Basin(
-        moments=moments(grid.points, grid.heights, grid.simplices[inside], level),
+        moments=found,
         open=bool(grid.ends[labels == labels[point]].any()),
         reach=np.array([distance for distance, _ in reach]).reshape(-1, 2),
         reach_open=np.array([unmet for _, unmet in reach]).reshape(-1, 2),
         components=count,
-        share=whole / grid.volume if grid.volume else float("nan"),
+        share=whole.volume / grid.volume if grid.volume else float("nan"),
     )
 
 
