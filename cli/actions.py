@@ -1,6 +1,5 @@
 """What the commands do once they are parsed: open, measure, save, show."""
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ import click
 from landscape.checkpoints import Opened, open_checkpoint
 from landscape.errors import InputError, illegal
 from landscape.fields import Spec
-from landscape.results import ComparisonResult, HessianResult, Result, save
+from landscape.results import ComparisonResult, HessianResult, Result
 from landscape.spec import (
     CompareSpec,
     CorrelateSpec,
@@ -25,7 +24,7 @@ from landscape.spec import (
 
 from . import tables
 from .cells import number
-from .outputs import choose_output
+from .outputs import choose_output, store
 from .progress import progress
 
 
@@ -82,17 +81,6 @@ def measure_sharpness(
     measure_one(
         measure, checkpoint, problem, spec, word, saving, lambda opened: {"initial": opened.initial, "keskar": keskar}
     )
-
-
-def store(result: Result, output: Path, provenance: Mapping[str, Any], as_json: bool) -> Result:
-    """Save a result with what made it, then show it."""
-    save(result, output, **provenance, command=[Path(sys.argv[0]).name, *sys.argv[1:]])
-    if as_json:
-        click.echo(tables.to_json(replace(result, provenance={**result.provenance, **provenance})))
-    else:
-        tables.show(result)
-    click.echo(f"saved {output}", err=True)
-    return result
 
 
 def announce(opened: Opened) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from landscape.results import (
     AuditResult,
+    BasinResult,
     ComparisonResult,
     CorrelationResult,
     DensityResult,
@@ -21,6 +22,7 @@ from landscape.results import (
 )
 
 from .cells import Cell, Grid, Interval, Number
+from .grids_basin import basin
 from .grids_measures import audit, comparison, correlation, dependence, measures
 
 
@@ -153,6 +155,7 @@ _GRIDS: dict[type[Result], Callable[[Any], Grid]] = {
     MeasuresResult: measures,
     AuditResult: audit,
     SurfaceResult: _surface,
+    BasinResult: basin,
     ComparisonResult: comparison,
     TrackResult: _track,
 }

@@ -8,6 +8,7 @@ import click
 
 from landscape.spec import (
     AxesSpec,
+    BasinSpec,
     CompareSpec,
     CorrelateSpec,
     DensitySpec,
@@ -214,6 +215,17 @@ def trajectory_plane(
 
 
 @landscape.command()
+@click.argument("result", type=click.Path(), metavar="SURFACE_RESULT")
+@result_options
+@spec_options(spec=BasinSpec)
+def basin(result: str, spec: BasinSpec, **saving: Any) -> None:
+    """Width, area, asymmetry and form of the basins on a scan, its minima, and the passes between them."""
+    from .scans import measure_basins
+
+    measure_basins(result, spec, saving)
+
+
+@landscape.command()
 @click.argument("checkpoints", nargs=-1, required=True, metavar="[LABEL=]CHECKPOINT...")
 @click.option("--correlate", is_flag=True, help="Rank correlation of each measure with the generalisation gap.")
 @result_options
@@ -309,6 +321,38 @@ def table(result: str, form: str | None, output: str | None, overwrite: bool) ->
     from .table_command import write_table
 
     write_table(result, form, output, overwrite)
+
+
+@landscape.command("export")
+@click.argument("result", type=click.Path())
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="File: .h5, .vts, .vtp or .csv.")
+@click.option("--quantity", default="train loss", show_default=True, help=".vts, .vtp: the height of the surface.")
+@click.option(
+    "--log/--linear", "logarithmic", default=None, help=".vts, .vtp: log10 heights (default: where all are positive)."
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+def export_command(result: str, output: str, quantity: str, logarithmic: bool | None, overwrite: bool) -> None:
+    """Write a RESULT for other programs: .h5 as loss-landscape reads it, .vts and .vtp for ParaView, or .csv.
+
+    .vts holds the surface, .vtp the trajectory and the checkpoints on it; .csv every digit of any result.
+    """
+    from .scans import export_result
+
+    export_result(result, output, quantity, logarithmic, overwrite)
+
+
+@landscape.command("import")
+@click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
+@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Result file (default: named by the first FILE).")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output file.")
+def import_command(files: tuple[str, ...], output: str | None, overwrite: bool) -> None:
+    """Read a surface of other programs: .h5 of loss-landscape or .npz of Landscaper.
+
+    Eigenvalues, projected trajectory and principal directions of loss-landscape may follow in files of their own.
+    """
+    from .scans import import_surface
+
+    import_surface(files, output, overwrite)
 
 
 @landscape.command()

@@ -6,6 +6,7 @@ import numpy as np
 
 from landscape.results import (
     AuditResult,
+    BasinResult,
     ComparisonResult,
     CorrelationResult,
     DensityResult,
@@ -21,15 +22,22 @@ from landscape.results import (
 def notes(result: Result) -> list[str]:
     """Lines of text: where it was measured, by which engine and kernels, then what the kind of result calls for."""
     c = result.conditions
-    where = ", ".join(f"{c[key]} {key}" for key in ("parameters", "examples") if key in c)
-    how = ", ".join(str(c[key]) for key in ("dtype", "device") if key in c)
-    lines = [f"{where}; {how}; batch norm {c.get('batch_norm', '–')}; {result.seconds:.1f} s"]
+    lines = [_where(result)]
     if c.get("engine"):
         lines.append(f"Products: {c['engine']}.")
     if c.get("kernels", "default") != "default":
         lines.append(f"Kernels: {c['kernels']}.")
     more: Any = _NOTES.get(type(result))
     return lines + (more(result) if more else [])
+
+
+def _where(result: Result) -> str:
+    c = result.conditions
+    if not c and "program" in result.provenance:
+        return f"Imported from {result.provenance['program']}, which does not say what it was measured on."
+    where = ", ".join(f"{c[key]} {key}" for key in ("parameters", "examples") if key in c)
+    how = ", ".join(str(c[key]) for key in ("dtype", "device") if key in c)
+    return f"{where}; {how}; batch norm {c.get('batch_norm', '–')}; {result.seconds:.1f} s"
 
 
 def _hessian(result: HessianResult) -> list[str]:
@@ -160,8 +168,32 @@ def _surface(result: SurfaceResult) -> list[str]:
     return lines
 
 
+def _basin(result: BasinResult) -> list[str]:
+    """What bounds mean, where points are, passes between them, the minima, and cells without a value."""
+    lines = [
+        "> : a lower bound, as the basin reaches the end of the scan or a point not evaluated; anisotropy is then that "
+        "of the part seen.",
+    ]
+    for label, point, offset in zip(result.labels, result.points, result.offsets, strict=True):
+        away = f", {offset:.3g} from the mark" if offset > 0 else ""
+        lines.append(f"{label}: grid point ({', '.join(f'{x:.4g}' for x in point)}){away}")
+    names, at_most = result.labels, "at most " if result.unknown else ""
+    for i, j in zip(*np.triu_indices(len(names), 1), strict=True):
+        lines.append(f"Pass between {names[i]} and {names[j]}: {at_most}{result.passes[i, j]:.4g}")
+    rest = result.persistence[np.isfinite(result.persistence)]
+    more = f"; persistence of the others at most {rest.max():.3g}" if len(rest) else ""
+    count = len(result.births)
+    lines.append(f"{count} {'minimum' if count == 1 else 'minima'} in the merge tree{more}.")
+    if result.outside:
+        lines.append(f"Outside the scan, or without a finite value: {', '.join(result.outside)}.")
+    if result.walls or result.unknown:
+        lines.append(f"{result.walls} of {result.cells} points not finite (walls), {result.unknown} not evaluated.")
+    return lines
+
+
 _NOTES = {
     SurfaceResult: _surface,
+    BasinResult: _basin,
     HessianResult: _hessian,
     DensityResult: _density,
     TraceResult: _trace,

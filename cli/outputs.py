@@ -1,8 +1,17 @@
-"""Where a result goes: the file asked for, or a fresh name; never over an existing file unasked."""
+"""Where a result goes: the file asked for, or a fresh name; never over an existing file unasked; and to the screen."""
 
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import click
 
 from landscape.errors import illegal
+from landscape.results import Result, save
+
+from . import tables
 
 SUFFIX = ".safetensors"
 
@@ -25,3 +34,14 @@ def check_free(path: Path, overwrite: bool) -> Path:
             "--output", str(path), "a file that does not exist yet", "Choose another name, or add --overwrite."
         )
     return path
+
+
+def store(result: Result, output: Path, provenance: Mapping[str, Any], as_json: bool) -> Result:
+    """Save a result with what made it, then show it."""
+    save(result, output, **provenance, command=[Path(sys.argv[0]).name, *sys.argv[1:]])
+    if as_json:
+        click.echo(tables.to_json(replace(result, provenance={**result.provenance, **provenance})))
+    else:
+        tables.show(result)
+    click.echo(f"saved {output}", err=True)
+    return result

@@ -8,6 +8,7 @@ import numpy as np
 
 from landscape.results import (
     AuditResult,
+    BasinResult,
     ComparisonResult,
     CorrelationResult,
     DensityResult,
@@ -57,12 +58,14 @@ def _comparison(result: ComparisonResult) -> Grid:
 
 
 def _surface(result: SurfaceResult) -> Grid:
-    """A row for each point of the line or plane."""
-    placed = (axis.ravel() for axis in np.meshgrid(*result.coordinates, indexing="ij"))
-    columns: dict[str, Any] = dict(zip("xyz", placed, strict=False))
+    """A row for each point of the grid; `done` where some have no value yet."""
+    places = np.meshgrid(*result.coordinates, indexing="ij")
+    columns: dict[str, Any] = {name: place.ravel() for name, place in zip("xyz", places, strict=False)}
     columns |= {name: result.grid(name).ravel() for name in result.quantities}
     if result.interpolated.size:
         columns["interpolated"] = [yes_or_no(bool(cell)) for cell in result.interpolated.ravel()]
+    if not result.done.all():
+        columns["done"] = [yes_or_no(bool(done)) for done in result.done.ravel()]
     return Grid(grid(result).title, tuple(columns), _rows(columns))
 
 
@@ -102,6 +105,30 @@ def _audit(result: AuditResult) -> Grid:
     return Grid(grid(result).title, tuple(columns), _rows(columns))
 
 
+def _basin(result: BasinResult) -> Grid:
+    """A row for each point and height; open: the number before it is a lower bound."""
+    m, heights = result.levels.shape
+    unmet = np.where(result.reach_open, "yes", "no")
+    columns: dict[str, Any] = {
+        "label": np.repeat(result.labels, heights).tolist(),
+        "rise": [*result.spec.rises] * m,
+        "bottom": np.repeat(result.bases, heights),
+        "level": result.levels.ravel(),
+        "volume": result.volumes.ravel(),
+        "volume open": np.where(result.open, "yes", "no").ravel().tolist(),
+        "radius": result.radii.ravel(),
+    }
+    for axis, name in enumerate("xyz"[: result.dimension]):
+        columns[name] = np.repeat(result.points[:, axis], heights)
+        for side, word in enumerate(("down", "up")):
+            columns[f"{name} {word}"] = result.reach[..., axis, side].ravel()
+            columns[f"{name} {word} open"] = unmet[..., axis, side].ravel().tolist()
+        columns[f"{name} asymmetry"] = result.asymmetry[..., axis].ravel()
+        columns[f"deviation {axis + 1}"] = result.deviations[..., axis].ravel()
+    columns |= {"share": result.shares.ravel(), "components": result.components.ravel()}
+    return Grid(grid(result).title, tuple(columns), _rows(columns))
+
+
 def _rows(columns: dict[str, Any]) -> tuple[tuple[Cell, ...], ...]:
     cells = [[v if isinstance(v, str | Number) else Number(v) for v in column] for column in columns.values()]
     return tuple(zip(*cells, strict=True))
@@ -110,6 +137,7 @@ def _rows(columns: dict[str, Any]) -> tuple[tuple[Cell, ...], ...]:
 _RECORDS: dict[type[Result], Callable[[Any], Grid]] = {
     ComparisonResult: _comparison,
     SurfaceResult: _surface,
+    BasinResult: _basin,
     TrackResult: _track,
     AuditResult: _audit,
 }

@@ -17,8 +17,8 @@ from landscape.results import HessianResult, SurfaceResult, load
 from landscape.series import Series, open_series
 from landscape.spec import AxesSpec, LineSpec, ProblemSpec
 
-from .actions import announce, stem_of, store
-from .outputs import SUFFIX, choose_output
+from .actions import announce, stem_of
+from .outputs import SUFFIX, choose_output, store
 from .progress import progress
 
 

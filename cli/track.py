@@ -10,8 +10,7 @@ from landscape.errors import InputError
 from landscape.results import TrackResult, load
 from landscape.spec import ProblemSpec, TrackSpec
 
-from .actions import store
-from .outputs import SUFFIX, choose_output
+from .outputs import SUFFIX, choose_output, store
 from .progress import progress
 
 

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from landscape.errors import InputError, illegal
 from landscape.results import (
     AuditResult,
+    BasinResult,
     ComparisonResult,
     CorrelationResult,
     DensityResult,
@@ -38,6 +39,7 @@ from . import (
     dependence,
     eigenvalues,
     measures,
+    merge_tree,
     parametric,
     plane,
     sharpness_bars,
@@ -65,6 +67,7 @@ RECIPES: dict[str, Callable[..., Figure]] = {
     "density": density.draw,
     "track": track.draw,
     "dependence": dependence.draw,
+    "merge_tree": merge_tree.draw,
 }
 """Recipe name -> function of a list of results and keyword options."""
 
@@ -109,6 +112,8 @@ def recipe_for(results: Sequence[Result]) -> str:
         return "correlation"
     if kinds == {DependenceResult} and len(results) == 1:
         return "dependence"
+    if BasinResult in kinds and kinds <= {BasinResult, SurfaceResult}:
+        return "merge_tree"
     if isinstance(first, ComparisonResult) and len(results) == 1:
         if chosen_columns(first, SHARPNESS):
             return "sharpness_bars"

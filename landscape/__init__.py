@@ -10,19 +10,20 @@ What can be asked (`landscape.spec`), of what (`Problem`, `open_checkpoint`), wh
     measures    measures of sharpness and their companions in one table
     audit       the same before and after rescalings and permutations that keep the function
     surface     the loss along lines, arcs and planes
+    basin       shape of the basins a surface shows, merge tree of its minima, passes between them
     compare     several checkpoints in one table
     track       the checkpoints of one training: eigenvalues, edge of stability, distance from the start
     train       the trainer: SAM as a switch on any optimiser
 
-Every measurement module has `measure(problem, spec) -> result`. Attributes load on first use, so that
-`import landscape` does not import torch.
+Every measurement module has `measure(problem, spec) -> result` (`basin` takes a surface). Attributes load on
+first use, so that `import landscape` does not import torch.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from landscape import audit, compare, density, hessian, measures, sharpness, surface, trace, track
+    from landscape import audit, basin, compare, density, hessian, measures, sharpness, surface, trace, track
     from landscape.checkpoints import open_checkpoint
     from landscape.problem import Problem
     from landscape.results import load, save
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Problem",
     "audit",
+    "basin",
     "compare",
     "density",
     "hessian",

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from landscape.basin_result import BasinResult
 from landscape.record import Result, load, save
 from landscape.spec import (
     CorrelateSpec,
@@ -20,8 +21,9 @@ from landscape.spectrum import Spectrum
 from landscape.surface_result import SurfaceResult
 
 __all__ = [
-    "AuditResult", "ComparisonResult", "CorrelationResult", "DensityResult", "DependenceResult", "HessianResult",
-    "MeasuresResult", "Result", "SharpnessResult", "SurfaceResult", "TraceResult", "TrackResult", "load", "save",
+    "AuditResult", "BasinResult", "ComparisonResult", "CorrelationResult", "DensityResult", "DependenceResult",
+    "HessianResult", "MeasuresResult", "Result", "SharpnessResult", "SurfaceResult", "TraceResult", "TrackResult",
+    "load", "save",
 ]  # fmt: skip
 
 

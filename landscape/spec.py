@@ -4,14 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from landscape.basin_spec import BasinSpec
 from landscape.errors import illegal
 from landscape.fields import Spec, option
 from landscape.surface_spec import AxesSpec, GridSpec, LineSpec, PlaneSpec
 
 __all__ = [
-    "ENGINES", "LOSSES", "MEASURES", "Arguments", "AxesSpec", "CompareSpec", "CorrelateSpec", "DensitySpec", "GridSpec",
-    "HessianSpec", "LineSpec", "MeasuresSpec", "PlaneSpec", "ProblemSpec", "SharpnessSpec", "SourceSpec", "TraceSpec",
-    "TrackSpec", "TrainSpec",
+    "ENGINES", "LOSSES", "MEASURES", "Arguments", "AxesSpec", "BasinSpec", "CompareSpec", "CorrelateSpec",
+    "DensitySpec", "GridSpec", "HessianSpec", "LineSpec", "MeasuresSpec", "PlaneSpec", "ProblemSpec", "SharpnessSpec",
+    "SourceSpec", "TraceSpec", "TrackSpec", "TrainSpec",
 ]  # fmt: skip
 
 Arguments = tuple[tuple[str, str], ...]

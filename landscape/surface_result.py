@@ -76,6 +76,11 @@ class SurfaceResult(Result):
         return tuple(map(len, self.coordinates))
 
     @property
+    def known(self) -> np.ndarray:
+        """`done`; of a scan that does not record it, all of a complete one, else where there is a training loss."""
+        return self.done if self.done.size else ~np.isnan(self.train_loss) | self.complete
+
+    @property
     def quantities(self) -> tuple[str, ...]:
         """What was measured at each point, by the names that `grid` knows: "train loss", "test accuracy", …"""
         standard = (name.replace("_", " ") for name in _STANDARD if getattr(self, name).size)

@@ -21,9 +21,11 @@ from matplotlib.text import Text
 from PIL import Image
 from scipy.interpolate import RegularGridInterpolator
 
+from landscape import basin
 from landscape.errors import InputError
 from landscape.results import (
     AuditResult,
+    BasinResult,
     ComparisonResult,
     CorrelationResult,
     DensityResult,
@@ -37,6 +39,7 @@ from landscape.results import (
 )
 from landscape.spec import (
     AxesSpec,
+    BasinSpec,
     CorrelateSpec,
     DensitySpec,
     HessianSpec,
@@ -277,6 +280,30 @@ def audited() -> AuditResult:
     )  # fmt: skip
 
 
+def basins(result: SurfaceResult) -> BasinResult:
+    return basin.measure(result, BasinSpec())
+
+
+def waves(labels: tuple[str, ...] = LABELS) -> SurfaceResult:
+    """A bowl with waves: twelve minima and more, marks on a hill, on a slope and near the edge."""
+    x, y = np.linspace(-3, 3, 61), np.linspace(-2, 2, 41)
+    X, Y = np.meshgrid(x, y, indexing="ij")
+    loss = 1.1 + 0.2 * (X**2 + Y**2) + 0.03 * X + 0.6 * np.cos(3 * X) * np.cos(3 * Y + 0.5)
+    return SurfaceResult(
+        spec=AxesSpec(points=(61, 41)), x=x, y=y, train_loss=loss, train_accuracy=NONE, test_loss=NONE,
+        test_accuracy=NONE, labels=labels, marks=np.array([[0, 0], [2.1, -1.2], [-2.6, 1.7]]), complete=True,
+        evaluations=2501,
+    )  # fmt: skip
+
+
+def parted() -> SurfaceResult:
+    """Two valleys with a wall of NaN between them, below zero."""
+    result = plane()
+    loss = result.train_loss - 5
+    loss[14] = np.nan
+    return dataclasses.replace(result, train_loss=loss)
+
+
 CASES = {
     "eigenvalues": (hessians(), {"names": THRICE}),
     "eigenvalues-both-ends": (hessians("both"), {"names": THRICE}),
@@ -337,6 +364,12 @@ CASES = {
     "dependence-single-column": ([dependence()], {"factors": ["iterations", "law"], "width": "single"}),
     "dependence-of-zero": ([dependence(level=0.0)], {}),
     "dependence-infinite": ([dependence(trials=1, level=np.inf)], {"factors": ["law"]}),
+    "merge-tree": ([basins(plane())], {}),
+    "merge-tree-of-one": ([basins(bowl())], {}),
+    "merge-tree-beside-the-plane": ([plane(LONG), basins(plane(LONG))], {}),
+    "merge-tree-of-many": ([waves(), basins(waves(LONG))], {"names": [*LONG, "deepest"]}),
+    "merge-tree-of-many-alone": ([basins(waves())], {"most": 14}),
+    "merge-tree-parted-by-walls": ([basins(holed(parted()))], {"scale": "linear"}),
     "track": ([track()], {}),
     "track-single-column": ([track(broken=True)], {"width": "single"}),
     **{
@@ -740,6 +773,35 @@ def test_dependence_draws_mean_and_deviation_of_every_setting():
         np.testing.assert_allclose(np.ptp(ends, axis=1) / 2, result.deviation[own])
     with pytest.raises(InputError, match="'pie' was not changed"):
         draw([result], factors=["pie"])
+
+
+def test_merge_tree_draws_each_branch_from_its_minimum_to_its_pass():
+    result = basins(waves())
+    (axes,) = draw([result], most=20).axes
+    branches = [line for line in axes.get_lines() if line.get_gid() == "branch"]
+    ends = sorted(tuple(np.asarray(line.get_ydata(), float)) for line in branches)
+    finite = result.deaths < axes.get_ylim()[1]
+    assert len(result.births) == len(ends)
+    np.testing.assert_allclose([end[0] for end in ends], result.births)
+    np.testing.assert_allclose([end[1] for end in ends if end[1] < axes.get_ylim()[1]], result.deaths[finite])
+    place = {end[0]: np.asarray(line.get_xdata(), float)[0] for line in branches for end in [line.get_ydata()]}
+    for line in (line for line in axes.get_lines() if line.get_gid() == "pass"):
+        (left, right), (height, _) = line.get_data()
+        crossed = [x for birth, x in place.items() if left < x < right]
+        died = {x: death for (birth, x), death in zip(sorted(place.items()), result.deaths, strict=True)}
+        assert all(died[x] <= height for x in crossed)  # no line is crossed while its branch lives
+
+
+def test_merge_tree_stands_beside_the_plane_it_is_of():
+    figure = draw([waves(), basins(waves())])
+    lines = {line.get_gid(): line for line in figure.axes[0].get_lines()}
+    shown = np.stack(lines["minimum"].get_data(), axis=1)
+    result = basins(waves())
+    assert {tuple(point) for point in shown} <= {tuple(point) for point in result.minima}
+    with pytest.raises(InputError, match="not measured on this plane"):
+        draw([plane(), result])
+    with pytest.raises(InputError, match="most = 0"):
+        draw([result], most=0)
 
 
 def test_zero_losses_keep_the_logarithm():

@@ -14,14 +14,18 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "fields": {"errors"},
     "aliases": set(),
-    "spec": {"surface_spec"},
+    "spec": {"basin_spec", "surface_spec"},
+    "basin_spec": set(),
     "surface_spec": set(),
     "record": {"files"},
     "surface_result": {"record", "spec"},
+    "basin_result": {"record", "spec"},
+    "basin": {"basin_result", "basin_spec", "methods", "surface_result"},
     "files": set(),
     "spectrum": set(),
-    "results": {"spec", "spectrum", "record", "surface_result"},
+    "results": {"spec", "spectrum", "record", "surface_result", "basin_result"},
     "methods": {"methods"},
+    "exchange": {"exchange", "files", "results", "spec"},
     "seeds": set(),
     "kernels": set(),
     "precision": set(),
@@ -138,7 +142,10 @@ ALLOWED: dict[str, set[str]] = {
         "surface_values",
     },
 }
-TORCH_FREE = {"errors", "fields", "spec", "surface_spec", "spectrum", "files", "record", "results", "surface_result"}
+TORCH_FREE = {
+    "errors", "fields", "spec", "surface_spec", "basin_spec", "spectrum", "files", "record", "results",
+    "surface_result", "basin_result", "exchange",
+}  # fmt: skip
 
 
 def sources(folder: str) -> list[Path]:
