@@ -52,6 +52,22 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Family:
+    """Groups whose units move together: as `blocks` blocks of equal size in each group, such as attention's heads.
+
+    Blocks may change places as wholes, in all groups at once, and units within their block of their group.
+    """
+
+    groups: tuple[Group, ...]
+    blocks: int = 1
+
+    @property
+    def name(self) -> str:
+        """That of its first group."""
+        return self.groups[0].name
+
+
+@dataclass(frozen=True)
 class Units:
     """The hidden units of a network.
 
@@ -66,6 +82,11 @@ class Units:
     rescalable: tuple[Group, ...] = ()
     normalised: tuple[Group, ...] = ()
     left_out: tuple[tuple[str, str, str], ...] = ()
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """All permutations that are known: the groups in `permutable`."""
+        return tuple(Family((group,)) for group in self.permutable)
 
 
 def units_of(model: nn.Module, inputs: Any) -> Units:
