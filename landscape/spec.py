@@ -6,12 +6,13 @@ from typing import Any
 
 from landscape.errors import illegal
 from landscape.fields import Spec, option
+from landscape.path_spec import AlignSpec
 from landscape.surface_spec import AxesSpec, GridSpec, LineSpec, PlaneSpec
 
 __all__ = [
-    "ENGINES", "LOSSES", "MEASURES", "Arguments", "AxesSpec", "CompareSpec", "CorrelateSpec", "DensitySpec", "GridSpec",
-    "HessianSpec", "LineSpec", "MeasuresSpec", "PlaneSpec", "ProblemSpec", "SharpnessSpec", "SourceSpec", "TraceSpec",
-    "TrackSpec", "TrainSpec",
+    "ENGINES", "LOSSES", "MEASURES", "AlignSpec", "Arguments", "AxesSpec", "CompareSpec", "CorrelateSpec",
+    "DensitySpec", "GridSpec", "HessianSpec", "LineSpec", "MeasuresSpec", "PlaneSpec", "ProblemSpec", "SharpnessSpec",
+    "SourceSpec", "TraceSpec", "TrackSpec", "TrainSpec",
 ]  # fmt: skip
 
 Arguments = tuple[tuple[str, str], ...]

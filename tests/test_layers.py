@@ -14,11 +14,13 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "fields": {"errors"},
     "aliases": set(),
-    "spec": {"surface_spec"},
+    "spec": {"path_spec", "surface_spec"},
+    "path_spec": set(),
     "surface_spec": set(),
     "record": {"files"},
     "surface_result": {"record", "spec"},
     "files": set(),
+    "checkpoint_files": {"files"},
     "spectrum": set(),
     "results": {"spec", "spectrum", "record", "surface_result"},
     "methods": {"methods"},
@@ -50,7 +52,18 @@ ALLOWED: dict[str, set[str]] = {
     },
     "models": {"models", "factories"},
     "data": {"data", "factories", "seeds", "files"},
-    "training": {"training", "spec", "seeds", "problem", "losses", "kernels", "methods", "files", "data"},
+    "training": {
+        "training",
+        "checkpoint_files",
+        "spec",
+        "seeds",
+        "problem",
+        "losses",
+        "kernels",
+        "methods",
+        "files",
+        "data",
+    },
     "reading": {"reading", "files"},
     "setting": {"models", "data", "problem", "spec", "losses", "seeds"},
     "checkpoints": {"reading", "setting", "data", "problem", "spec"},
@@ -129,7 +142,19 @@ ALLOWED: dict[str, set[str]] = {
     },
     "surface": {"problem", "methods", "results", "surface_geometry", "surface_resume"},
 }
-TORCH_FREE = {"errors", "fields", "spec", "surface_spec", "spectrum", "files", "record", "results", "surface_result"}
+TORCH_FREE = {
+    "errors",
+    "fields",
+    "spec",
+    "path_spec",
+    "checkpoint_files",
+    "surface_spec",
+    "spectrum",
+    "files",
+    "record",
+    "results",
+    "surface_result",
+}
 
 
 def sources(folder: str) -> list[Path]:

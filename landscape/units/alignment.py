@@ -9,9 +9,10 @@ from torch import Tensor
 
 from landscape import seeds
 from landscape.aliases import Vector
-from landscape.errors import InputError, illegal
+from landscape.errors import InputError
 from landscape.precision import full_precision
 from landscape.problem import Problem
+from landscape.spec import AlignSpec
 from landscape.units.activation_matching import by_activations
 from landscape.units.groups import Units
 from landscape.units.matches import Match, Matching, arranged
@@ -19,7 +20,6 @@ from landscape.units.states import keeping_the_function, order_after, problem_at
 from landscape.units.transform import units_of_problem
 from landscape.units.weight_matching import by_weights
 
-WAYS = ("weights", "activations")
 _ROUNDS = 100
 
 
@@ -57,10 +57,10 @@ class Aligned:
 def align(
     reference: Problem,
     other: Problem,
-    how: str = "weights",
-    seed: int = 0,
-    examples: int | None = None,
-    restarts: int = 5,
+    how: str = AlignSpec.how,
+    seed: int = AlignSpec.seed,
+    examples: int | None = AlignSpec.match_examples,
+    restarts: int = AlignSpec.restarts,
 ) -> Aligned:
     """The other problem with its hidden units permuted to match the reference's.
 
@@ -71,10 +71,7 @@ def align(
     (`landscape.units`); each is verified on the other problem's data. Raises `InputError` when the two are not of one
     architecture, or not on one device in one dtype.
     """
-    if how not in WAYS:
-        raise illegal("how", how, f"one of {', '.join(WAYS)}", "See landscape.units.alignment.")
-    if restarts < 1:
-        raise illegal("restarts", restarts, "at least 1", "Each is one ascent.")
+    AlignSpec(how, restarts, examples, seed)  # validates
     check_same_architecture(reference, other)
     units = units_of_problem(reference)
     if how == "weights":
