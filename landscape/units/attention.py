@@ -4,12 +4,13 @@
 the sums Σ_s p[h, t, s]·v[h, s, d] that they weigh: what is summed by one head belongs to it.
 """
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from landscape.units.elementwise import core, uniform, varying
+from landscape.units.elementwise import core, named, settled, uniform, varying
 from landscape.units.layers import consume, produce
 from landscape.units.tape import Rule, Tape, bound, unknown
 
@@ -89,4 +90,27 @@ def attention(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, resul
     tape.label(result, None if labels is None else averaged(tape, None, heads, labels, result.shape))
 
 
-ATTENTION: dict[str, Rule] = {**dict.fromkeys(("matmul", "addmm"), matmul), "scaled_dot_product_attention": attention}
+def masked(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result: Any) -> None:
+    """A number, the same for all units, in some places: `masked_fill`, and `where` with one number."""
+    if name == "where":
+        mask, x, value = bound(args, kwargs, "condition", "input", "other")
+        x, value = (value, x) if tape.labels(x) is None else (x, value)
+    else:
+        x, mask, value = bound(args, kwargs, "input", "mask", "value")
+    labels = tape.labels(x)
+    if isinstance(value, Tensor) and (value.numel() != 1 or tape.concerns(value)):
+        return unknown(tape, name, func, args, kwargs, result)
+    if labels is None:
+        return tape.label(result, None)
+    if not uniform(labels, mask):
+        tape.ties.fix(core(labels)[0], f"{name} that differs from unit to unit", scale=False)
+    if float(value) not in (0.0, math.inf, -math.inf):
+        tape.ties.fix(core(labels)[0], f"{name} with a number", place=False)
+    tape.label(result, settled(labels).expand(result.shape))
+
+
+ATTENTION: dict[str, Rule] = {
+    **named(matmul, "matmul addmm"),
+    **named(masked, "masked_fill where"),
+    "scaled_dot_product_attention": attention,
+}
