@@ -1,6 +1,6 @@
 """Attention heads that may change places as wholes, found among units that take part in the sums of one head alone."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,12 @@ class _Head:
         return _Head(self.own | other.own, self.sums | other.sums, self.units | other.units)
 
 
-def like_heads(units: Sequence[Unit], solved: Solved) -> list[list[list[list[Unit]]]]:
+def like_heads(units: Sequence[Unit], solved: Solved, constants: Collection[int]) -> list[list[list[list[Unit]]]]:
     """Sets of heads that may change places: for each kind of units in them a list of the heads' units.
 
     Heads are alike when their units are in equal places and, but for the heads' own sums, in the same sums. Heads
-    with units that must stay are left out. units: all those that may change places at all.
+    with units that must stay are left out, and those with a number of their own in a constant, such as the slope of
+    a mask. units: all those that may change places at all. constants: numbers of such tensors.
     """
     by_component = {unit.component: unit for unit in units}
     alike: dict[Any, list[dict[Any, list[Unit]]]] = {}
@@ -36,7 +37,10 @@ def like_heads(units: Sequence[Unit], solved: Solved) -> list[list[list[list[Uni
                     unit = by_component[component]
                     key = unit.shape(), unit.contexts - head.sums, len(unit.contexts & head.sums)
                     kinds.setdefault(key, []).append(unit)
-            alike.setdefault(frozenset((key, len(members)) for key, members in kinds.items()), []).append(kinds)
+            if not any(
+                tensor in constants for c in head.own & set(by_component) for tensor, *_ in by_component[c].entries
+            ):
+                alike.setdefault(frozenset((key, len(members)) for key, members in kinds.items()), []).append(kinds)
     return [[[kinds[key] for kinds in heads] for key in heads[0]] for heads in alike.values() if len(heads) > 1]
 
 

@@ -17,17 +17,18 @@ from landscape.units.unit import Unit
 OUTPUT = "output of the network"
 
 
-def sorted_units(tape: Tape, order: Sequence[str]) -> Units:
-    """The units that a tape recorded; order: names of its leaves."""
-    return _Sorted(tape, order).units()
+def sorted_units(tape: Tape, parameters: Sequence[str], buffers: Sequence[str]) -> Units:
+    """The units that a tape recorded; parameters and buffers: names of its leaves."""
+    return _Sorted(tape, parameters, buffers).units()
 
 
 class _Sorted:
     """The tape's components, as units and groups of units with equal places."""
 
-    def __init__(self, tape: Tape, order: Sequence[str]):
-        self.tape, self.order, self.solved = tape, order, tape.ties.solve()
-        self.rank = {name: i for i, name in enumerate(order)}
+    def __init__(self, tape: Tape, parameters: Sequence[str], buffers: Sequence[str]):
+        self.tape, self.order, self.solved = tape, (*parameters, *buffers), tape.ties.solve()
+        self.rank = {name: i for i, name in enumerate(self.order)}
+        self.constants = {self.rank[name] for name in buffers}
 
     def units(self) -> Units:
         solved = self.solved
@@ -35,7 +36,7 @@ class _Sorted:
         scaled = self._collected(solved.scales, solved.scale_reasons, self._oriented(), None)
         features = self._features()
         exchanged = self._grouped((u for u in permutable if sum(map(len, u.entries.values())) > 1), features)
-        heads = like_heads(permutable, solved)
+        heads = like_heads(permutable, solved, self.constants)
         groups = self._grouped(scaled)
         roles = [{place.role for place in group.places} for group in groups]
         signs = [{place.exponent for place in group.places} for group in groups]

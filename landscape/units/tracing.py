@@ -35,7 +35,7 @@ def units_of(model: nn.Module, inputs: Any) -> Units:
     for x in tree_leaves(outputs):
         if isinstance(x, Tensor):
             tape.fix(x, OUTPUT)
-    return sorted_units(tape, list(leaves))
+    return sorted_units(tape, list(state), [name for name in leaves if name not in state])
 
 
 def run(model: nn.Module, state: Mapping[str, Tensor], inputs: Any, watched: Operations) -> Any:
