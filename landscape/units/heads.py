@@ -20,8 +20,12 @@ class _Head:
         return _Head(self.own | other.own, self.sums | other.sums, self.units | other.units)
 
 
-def like_heads(units: Sequence[Unit], solved: Solved, constants: Collection[int]) -> list[list[list[list[Unit]]]]:
-    """Sets of heads that may change places: for each kind of units in them a list of the heads' units.
+Heads = list[list[list[Unit]]]
+"""Heads that are alike: for each kind of units in them a list of the heads' units."""
+
+
+def like_heads(units: Sequence[Unit], solved: Solved, constants: Collection[int]) -> list[Heads]:
+    """Sets of heads that may change places.
 
     Heads are alike when their units are in equal places and, but for the heads' own sums, in the same sums. Heads
     with units that must stay are left out, and those with a number of their own in a constant, such as the slope of
@@ -30,18 +34,23 @@ def like_heads(units: Sequence[Unit], solved: Solved, constants: Collection[int]
     by_component = {unit.component: unit for unit in units}
     alike: dict[Any, list[dict[Any, list[Unit]]]] = {}
     for head in _heads(solved):
-        if all(component in by_component for component in head.units):
-            kinds: dict[Any, list[Unit]] = {}
-            for component in by_component:
-                if component in head.units or component in head.own:
-                    unit = by_component[component]
-                    key = unit.shape(), unit.contexts - head.sums, len(unit.contexts & head.sums)
-                    kinds.setdefault(key, []).append(unit)
-            if not any(
-                tensor in constants for c in head.own & set(by_component) for tensor, *_ in by_component[c].entries
-            ):
-                alike.setdefault(frozenset((key, len(members)) for key, members in kinds.items()), []).append(kinds)
-    return [[[kinds[key] for kinds in heads] for key in heads[0]] for heads in alike.values() if len(heads) > 1]
+        own = [by_component[c] for c in head.own if c in by_component]
+        constant = any(tensor in constants for unit in own for tensor, *_ in unit.entries)
+        if head.units <= by_component.keys() and not constant:
+            kinds = _kinds(head, units)
+            key = frozenset((kind, len(members)) for kind, members in kinds.items())
+            alike.setdefault(key, []).append(kinds)
+    return [[[kinds[kind] for kinds in heads] for kind in heads[0]] for heads in alike.values() if len(heads) > 1]
+
+
+def _kinds(head: _Head, units: Sequence[Unit]) -> dict[Any, list[Unit]]:
+    """The head's units, apart by what keeps them from changing places."""
+    kinds: dict[Any, list[Unit]] = {}
+    for unit in units:
+        if unit.component in head.units | head.own:
+            kind = unit.shape(), unit.contexts - head.sums, len(unit.contexts & head.sums)
+            kinds.setdefault(kind, []).append(unit)
+    return kinds
 
 
 def _heads(solved: Solved) -> Iterator[_Head]:
