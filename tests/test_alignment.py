@@ -54,7 +54,7 @@ def assert_same_network(found: Problem, problem: Problem) -> None:
 @pytest.mark.parametrize(
     "name",
     ["mlp", "norm_cnn", "resnet20", "transformer", "encoder_layer", "plain_attention", "autoencoder", "recurrent",
-     "group_norm", "depthwise", "gated"],
+     "group_norm", "depthwise", "gated", "lstm", "deep_gru"],
 )  # fmt: skip
 def test_a_planted_permutation_is_undone(name, how):
     problem = problem_of(name)
