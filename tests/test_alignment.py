@@ -19,6 +19,7 @@ from landscape.losses import loss_by_name
 from landscape.problem import Problem
 from landscape.spec import ProblemSpec
 from landscape.units.alignment import align
+from landscape.units.matches import Match, arranged
 from landscape.units.states import problem_at, state_of
 from landscape.units.transform import transformed, units_of_problem
 from landscape_cli.main import landscape  # pyright: ignore[reportMissingImports]
@@ -107,21 +108,52 @@ def test_heads_are_found_however_attention_is_written(name):
     assert max(f.blocks for f in units_of_problem(problem_of(name)).families) == 2
 
 
-def test_a_slope_of_each_head_keeps_heads_apart():
-    class Sloped(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.qkv, self.head = nn.Linear(3, 24), nn.Linear(8, 3)
-            self.register_buffer("slopes", torch.tensor([1.0, 2.0]).view(2, 1, 1))
+class Biased(nn.Module):
+    """Attention with relative positions: each head has a column of the table, and in `slopes` a constant or none."""
 
-        def forward(self, x):
-            q, k, v = self.qkv(x).view(len(x), 5, 3, 2, 4).permute(2, 0, 3, 1, 4)
-            p = (q @ k.transpose(-1, -2) * self.slopes).softmax(-1)
-            return self.head((p @ v).transpose(1, 2).reshape(len(x), 5, 8)).mean(1)
+    def __init__(self, slopes: tuple[float, ...], fused: bool):
+        super().__init__()
+        self.fused = fused
+        self.qkv, self.table, self.head = nn.Linear(3, 24), nn.Embedding(9, 2), nn.Linear(8, 3)
+        self.register_buffer("slopes", torch.tensor(slopes).view(-1, 1, 1))
 
-    problem = Problem(Sloped(), loss_by_name("cross_entropy"), [(torch.randn(4, 5, 3), torch.arange(4) % 3)])
-    families = units_of_problem(problem).families
-    assert [f.blocks for f in families] == [1] * 4
+    def forward(self, x):
+        q, k, v = self.qkv(x).view(len(x), 5, 3, 2, 4).permute(2, 0, 3, 1, 4)
+        q = q * self.slopes
+        bias = self.table(torch.arange(5)[:, None] - torch.arange(5) + 4).permute(2, 0, 1)[None]
+        if self.fused:
+            y = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        else:
+            y = (q @ k.transpose(-1, -2) / 2 + bias).masked_fill(torch.ones(5, 5).triu(1) > 0, -torch.inf).softmax(
+                -1
+            ) @ v
+        return self.head(y.transpose(1, 2).reshape(len(x), 5, 8)).mean(1)
+
+
+def biased(slopes: tuple[float, ...], fused: bool) -> Problem:
+    with seeds.global_stream(0, "biased"):
+        batches = [(torch.randn(6, 5, 3), torch.arange(6) % 3)]
+        return Problem(Biased(slopes, fused).double(), loss_by_name("cross_entropy"), batches)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_what_a_head_adds_of_its_own_goes_with_it(fused):
+    problem = biased((1.0,), fused)
+    (family,) = (f for f in units_of_problem(problem).families if f.blocks == 2)
+    assert {p.tensor for group in family.groups for p in group.places} == {
+        "qkv.weight", "qkv.bias", "table.weight", "head.weight",
+    }  # fmt: skip
+    orders = tuple(np.roll(np.arange(group.size), group.size // 2) for group in family.groups)
+    other = problem_at(problem, arranged(state_of(problem, problem.weights), [Match(family, orders)]))
+    assert other.value(other.weights) == pytest.approx(problem.value(problem.weights), rel=1e-12)
+    assert not torch.equal(other.weights, problem.weights)
+    for how in WAYS:
+        assert_same_network(align(problem, planted(other), how).problem, problem)
+
+
+def test_a_constant_of_each_head_keeps_heads_apart():
+    problem = biased((1.0, 2.0), fused=False)
+    assert {f.blocks for f in units_of_problem(problem).families} == {1}
     assert_same_network(align(problem, planted(problem)).problem, problem)
 
 

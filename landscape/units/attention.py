@@ -80,14 +80,29 @@ def attention(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, resul
     q, k, v, mask = bound(args, kwargs, "query", "key", "value", "attn_mask")
     labels = tape.labels(v)
     odd = labels is not None and (varying(labels)[-2] or labels.shape[:-2] != result.shape[:-2])
-    if odd or any(tape.is_leaf(x) for x in (q, k, v)) or (mask is not None and tape.concerns(mask)):
+    if odd or any(tape.is_leaf(x) for x in (q, k, v)):
         return unknown(tape, name, func, args, kwargs, result)
     scores = torch.Size((*result.shape[:-1], k.shape[-2]))
     heads = contract(tape, q, tape.labels(q), k, tape.labels(k), scores)
-    if heads is not None and (labels is None or not uniform(heads, mask)):
-        tape.ties.fix(core(heads)[0], "its mask or its values cannot be exchanged")
-        heads = None
+    heads = biased(tape, heads, mask)
+    if heads is not None and labels is None:
+        tape.ties.fix(core(heads)[0], "weighs what cannot be transformed")
     tape.label(result, None if labels is None else averaged(tape, None, heads, labels, result.shape))
+
+
+def biased(tape: Tape, heads: Tensor | None, mask: Any) -> Tensor | None:
+    """Labels of the scores with a mask added: what each head adds of its own (relative positions) goes with it."""
+    own = tape.labels(mask)
+    if heads is not None and own is not None:
+        tape.ties.fix(core(own)[0], "added to what has no scale", place=False)
+        a, b = core(heads, own.expand(heads.shape))
+        tape.ties.tie(a, b, "added to what cannot be transformed")
+        return heads
+    tape.fix(mask, "added to what cannot be transformed")
+    if heads is not None and not uniform(heads, mask):
+        tape.ties.fix(core(heads)[0], "a mask that differs from head to head")
+        return None
+    return heads
 
 
 def masked(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result: Any) -> None:

@@ -1,6 +1,7 @@
 """Attention heads that may change places as wholes, found among units that take part in the sums of one head alone."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,20 +25,19 @@ Heads = list[list[list[Unit]]]
 """Heads that are alike: for each kind of units in them a list of the heads' units."""
 
 
-def like_heads(units: Sequence[Unit], solved: Solved, constants: Collection[int]) -> list[Heads]:
+def like_heads(units: Sequence[Unit], solved: Solved, constants: Set[int]) -> list[Heads]:
     """Sets of heads that may change places.
 
     Heads are alike when their units are in equal places and, but for the heads' own sums, in the same sums. Heads
-    with units that must stay are left out, and those with a number of their own in a constant, such as the slope of
-    a mask. units: all those that may change places at all. constants: numbers of such tensors.
+    with units that must stay are left out, and those with numbers of their own in a constant, such as the slope of a
+    mask. units: all those that may change places at all. constants: numbers of such tensors.
     """
-    by_component = {unit.component: unit for unit in units}
+    components = {unit.component for unit in units}
     alike: dict[Any, list[dict[Any, list[Unit]]]] = {}
     for head in _heads(solved):
-        own = [by_component[c] for c in head.own if c in by_component]
-        constant = any(tensor in constants for unit in own for tensor, *_ in unit.entries)
-        if head.units <= by_component.keys() and not constant:
-            kinds = _kinds(head, units)
+        kinds = _kinds(head, units)
+        tensors = {tensor for unit in itertools.chain(*kinds.values()) for tensor, *_ in unit.entries}
+        if head.units <= components and not tensors & constants:
             key = frozenset((kind, len(members)) for kind, members in kinds.items())
             alike.setdefault(key, []).append(kinds)
     return [[[kinds[kind] for kinds in heads] for kind in heads[0]] for heads in alike.values() if len(heads) > 1]

@@ -28,7 +28,8 @@ class _Sorted:
     def __init__(self, tape: Tape, parameters: Sequence[str], buffers: Sequence[str]):
         self.tape, self.order, self.solved = tape, (*parameters, *buffers), tape.ties.solve()
         self.rank = {name: i for i, name in enumerate(self.order)}
-        self.constants = {self.rank[name] for name in buffers}
+        statistics = {name for (name, _), roles in tape.roles.items() if roles & {"mean", "variance"}}
+        self.constants = {self.rank[name] for name in buffers if name not in statistics}
 
     def units(self) -> Units:
         solved = self.solved
