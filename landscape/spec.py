@@ -7,10 +7,11 @@ from typing import Any
 from landscape.basin_spec import BasinSpec
 from landscape.errors import illegal
 from landscape.fields import Spec, option
+from landscape.path_spec import AlignSpec
 from landscape.surface_spec import AxesSpec, GridSpec, LineSpec, PlaneSpec
 
 __all__ = [
-    "ENGINES", "LOSSES", "MEASURES", "Arguments", "AxesSpec", "BasinSpec", "CompareSpec", "CorrelateSpec",
+    "ENGINES", "LOSSES", "MEASURES", "AlignSpec", "Arguments", "AxesSpec", "BasinSpec", "CompareSpec", "CorrelateSpec",
     "DensitySpec", "GridSpec", "HessianSpec", "LineSpec", "MeasuresSpec", "PlaneSpec", "ProblemSpec", "SharpnessSpec",
     "SourceSpec", "TraceSpec", "TrackSpec", "TrainSpec",
 ]  # fmt: skip

@@ -103,7 +103,7 @@ def pairwise(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result
     labels, other = (first, y) if first is not None else (second, x)
     if labels is None:
         return tape.label(result, None)
-    if not _uniform(labels, other):
+    if not uniform(labels, other):
         tape.ties.fix(core(labels)[0], f"{name} with values that differ from unit to unit", scale=False)
     if not product and not (isinstance(other, int | float) and other == 0):
         tape.ties.fix(core(labels)[0], f"{name} with a constant", place=False)
@@ -111,7 +111,7 @@ def pairwise(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result
     tape.label(result, labels)
 
 
-def _uniform(labels: Tensor, other: Any) -> bool:
+def uniform(labels: Tensor, other: Any) -> bool:
     """Whether `other` is a number or has length 1 along all axes along which the labels vary."""
     if not isinstance(other, Tensor):
         return True

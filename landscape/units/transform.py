@@ -10,7 +10,6 @@ permutation: units of a group change places.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,11 +20,12 @@ from landscape.batches import first_rows
 from landscape.errors import illegal
 from landscape.precision import full_precision
 from landscape.problem import Problem
-from landscape.units.groups import Group, Units, units_of
+from landscape.units.groups import Group, Units
+from landscape.units.states import State, keeping_the_function, order_after, problem_at, state_of
+from landscape.units.tracing import units_of
 
 KINDS = ("relu-layer", "relu", "batch-norm", "permutation")
 _ROWS = 2
-State = dict[str, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +44,6 @@ class Transformed:
     change: float
     carry: Callable[[Vector], Vector]
     order: Tensor | None = None
-
-
-def tolerance(dtype: torch.dtype) -> float:
-    """Largest relative change of outputs and loss that counts as none."""
-    return 1e-10 if dtype == torch.float64 else 1e-5
 
 
 def units_of_problem(problem: Problem) -> Units:
@@ -80,7 +75,6 @@ def transformed(problem: Problem, units: Units, kind: str, seed: int = 0, alpha:
     if alpha is not None and not (alpha > 0 and (kind != "batch-norm" or alpha >= 1)):
         raise illegal("alpha", alpha, "above 0, and at least 1 for batch norm", "The default is random powers of two.")
     epsilons = _epsilons(problem)
-    found = of_kind(units, kind)
 
     def moved(state: Mapping[str, Tensor], groups: Sequence[Group]) -> State:
         new = dict(state)
@@ -96,44 +90,24 @@ def transformed(problem: Problem, units: Units, kind: str, seed: int = 0, alpha:
                 rescale(new, group, 2.0**powers if alpha is None else torch.full_like(draws, alpha), epsilons)
         return new
 
-    def attempt(groups: Sequence[Group]) -> tuple[Problem, float]:
-        twin = _at(problem, moved(_state(problem, problem.weights), groups))
-        return twin, _change(problem, twin)
-
-    def verified(change: float) -> bool:
-        return change <= tolerance(problem.weights.dtype)  # NaN is not
-
-    kept, dropped = list(found), []
-    twin, change = attempt(kept)
-    if not verified(change):
-        alone = [(group, attempt([group])[1]) for group in found]
-        kept = [group for group, by in alone if verified(by)]
-        dropped = [(group.name, f"outputs changed by {by:.1e}") for group, by in alone if not verified(by)]
-        twin, change = attempt(kept)
-    if not verified(change):  # each alone is right, and all together are not
-        dropped += [(group.name, f"together with others outputs changed by {change:.1e}") for group in kept]
-        kept = []
-        twin, change = attempt(kept)
+    found = keeping_the_function(problem, of_kind(units, kind), moved)
 
     def carry(v: Vector) -> Vector:
-        return _at(problem, moved(_state(problem, v), kept)).weights
+        return problem_at(problem, moved(state_of(problem, v), found.groups)).weights
 
-    order = _order(problem, lambda state: moved(state, kept)) if kind == "permutation" and kept else None
-    return Transformed(kind, twin, tuple(kept), tuple(dropped), change, carry, order)
-
-
-def _order(problem: Problem, moved: Callable[[Mapping[str, Tensor]], State]) -> Tensor:
-    """Which weight each weight of the flat vector was before a permutation."""
-    before = problem.named(problem.weights)
-    numbers = torch.arange(problem.weights.numel()).split([x.numel() for x in before.values()])
-    state = {k: x.cpu() for k, x in _state(problem, problem.weights).items()}
-    after = moved(state | {k: n.view(before[k].shape) for k, n in zip(before, numbers, strict=True)})
-    return torch.cat([after[name].reshape(-1) for name in before])
+    order = order_after(problem, lambda state: moved(state, found.groups)) if kind == "permutation" else None
+    order = order if found.groups else None
+    return Transformed(kind, found.problem, found.groups, found.dropped, found.change, carry, order)
 
 
 def permute(state: State, group: Group, order: Tensor) -> None:
-    """Unit u takes the places of the group that unit order[u] had; tensors are replaced, not changed."""
+    """Unit u takes the places of the group that unit order[u] had; tensors are replaced, not changed.
+
+    Places in tensors that the state has not are no matter.
+    """
     for place in group.places:
+        if place.tensor not in state:
+            continue
         x, index = state[place.tensor], torch.from_numpy(place.index)
         to, source = index.reshape(-1).to(x.device), index[order].reshape(-1).to(x.device)
         state[place.tensor] = x.index_copy(place.axis, to, x.index_select(place.axis, source))
@@ -160,34 +134,3 @@ def rescale(state: State, group: Group, factors: Tensor, epsilons: Mapping[str, 
 def _epsilons(problem: Problem) -> dict[str, float]:
     names = {id(b): name for name, b in problem.model.named_buffers()}
     return {names[id(m.running_var)]: m.eps for m in with_statistics(problem.model)}
-
-
-def _state(problem: Problem, w: Vector) -> State:
-    """Parameters and buffers by name, each once, the problem's own parameters from w."""
-    known = {**dict(problem.model.named_parameters()), **dict(problem.model.named_buffers())}
-    return {k: x.detach() for k, x in known.items()} | problem.named(w)
-
-
-def _at(problem: Problem, state: Mapping[str, Tensor]) -> Problem:
-    """The problem at this state, shared tensors being the same under each of their names."""
-    model = problem.model
-    first = {id(x): name for source in (model.named_parameters(), model.named_buffers()) for name, x in source}
-    every = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-    whole = model.state_dict()
-    return problem.with_state({**whole, **{name: state[first[id(x)]] for name, x in every if name in whole}})
-
-
-def _change(old: Problem, new: Problem) -> float:
-    """Largest change of an output relative to the largest output, or relative change of the loss if that is larger.
-
-    Both are as large as they can be while nothing is known to agree: a NaN stays one.
-    """
-    difference = largest = total = moved = torch.zeros((), dtype=torch.float64, device=old.weights.device)
-    pairs = zip(old.outputs_and_losses(old.weights), new.outputs_and_losses(new.weights), strict=True)
-    for (a, loss), (b, again) in pairs:
-        difference = torch.maximum(difference, (a - b).detach().abs().max())
-        largest = torch.maximum(largest, a.detach().abs().max())
-        total, moved = total + loss.detach(), moved + again.detach()
-    of_outputs = difference / largest.clamp_min(torch.finfo(torch.float64).tiny)
-    of_loss = (moved - total).abs() / total.abs().clamp_min(largest)
-    return float(torch.maximum(of_outputs, of_loss)) if np.isfinite(float(largest)) else float("nan")
