@@ -9,7 +9,7 @@ from landscape.errors import illegal
 from landscape.record import Result
 from landscape.spec import AxesSpec, LineSpec, PlaneSpec
 
-_STANDARD = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+_STANDARD = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
 
 
 def _none() -> np.ndarray:
