@@ -56,7 +56,7 @@ def measure_one(
     more: Callable[[Opened], Mapping[str, Any]] = lambda opened: {},
 ) -> tuple[Any, Opened]:
     """Open, measure, save and show one checkpoint; `more` gives arguments that only an opened one has."""
-    output = choose_output(saving["output"], f"{_stem(checkpoint)}-{word}", saving["overwrite"])
+    output = choose_output(saving["output"], f"{file_stem(checkpoint)}-{word}", saving["overwrite"])
     opened = open_checkpoint(checkpoint, problem)
     announce(opened)
     with progress(word) as report:
@@ -105,7 +105,8 @@ def announce(opened: Opened) -> None:
         click.echo(f"note: {note}", err=True)
 
 
-def _stem(checkpoint: str) -> str:
+def file_stem(checkpoint: str) -> str:
+    """A word for a checkpoint in the names of files."""
     return Path(checkpoint).resolve().stem.replace(" ", "_") or "checkpoint"
 
 
@@ -134,7 +135,7 @@ def scan_surface(
     """Scan a line or plane; a file of the same scan is continued, or shown when it is complete."""
     from landscape import surface
 
-    stem = "-".join([word, *(_stem(path) for path in checkpoints)])
+    stem = "-".join([word, *(file_stem(path) for path in checkpoints)])
     asked = Path(saving["output"] or stem + SUFFIX)
     resumable = not saving["overwrite"] and _holds_scan(asked, complete=saving["output"] is not None)
     output = asked if resumable else choose_output(saving["output"], stem, saving["overwrite"])
@@ -174,7 +175,7 @@ def compare_all(
     from landscape import compare, correlate
 
     output = choose_output(saving["output"], "correlation" if ranks else "comparison", saving["overwrite"])
-    pairs = [_labelled(text) for text in checkpoints]
+    pairs = [labelled(text) for text in checkpoints]
 
     def entries() -> Any:
         for label, path in pairs:
@@ -188,7 +189,7 @@ def compare_all(
     store(result, output, {}, saving["as_json"])
 
 
-def _labelled(text: str) -> tuple[str | None, str]:
+def labelled(text: str) -> tuple[str | None, str]:
     """`label=path`, or a path alone (also one that has an equals sign in it and exists)."""
     label, sign, path = text.partition("=")
     return (None, text) if not sign or Path(text).exists() else (label, path)
@@ -266,7 +267,11 @@ def train_run(folder: str, source: SourceSpec, spec: TrainSpec) -> None:
     device = choose_device(source.device)
     with progress("train") as report:
         trained = train(model, dataset, spec, folder, record, report, device, source.loss)
-    last = trained.history[-1]
+    tell_last_epoch(trained.history[-1], folder)
+
+
+def tell_last_epoch(last: Mapping[str, Any], folder: str) -> None:
+    """The metrics with which a training ended, and where it is."""
     click.echo(" · ".join(f"{key} {number(value)}" for key, value in last.items() if value is not None))
     click.echo(f"saved {folder}", err=True)
 

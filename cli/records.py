@@ -14,6 +14,7 @@ from landscape.results import (
     DependenceResult,
     HessianResult,
     MeasuresResult,
+    PathResult,
     Result,
     SharpnessResult,
     SurfaceResult,
@@ -40,6 +41,7 @@ _NAMES: dict[type[Result], tuple[str, ...]] = {
     SharpnessResult: ("space", "ε", "sharpness (%)", "active bounds (%)"),
     MeasuresResult: ("name", "value"),
     CorrelationResult: ("name",),
+    PathResult: ("path", "quantity"),
     DependenceResult: ("setting",),
 }
 """The first columns, where they are shown under other headings."""

@@ -58,3 +58,17 @@ def recomputed(
             module.train(training)
             module.momentum = momentum
     return {k: b for k, b in buffers.items() if b.is_floating_point()}
+
+
+STATISTICS = ("running_mean", "running_var")
+"""How the names of batch-norm statistics end among a model's buffers."""
+
+
+def interpolated(first: Mapping[str, Tensor], second: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """The buffers of `first` with batch-norm statistics (1 − share)·first + share·second; variances never below 0."""
+    found = dict(first)
+    for name in (name for name in first if name.endswith(STATISTICS)):
+        found[name] = (1 - share) * first[name] + share * second[name]
+        if name.endswith("running_var"):
+            found[name].clamp_(min=0)
+    return found

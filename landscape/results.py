@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from landscape.path_result import PathResult
 from landscape.record import Result, load, save
 from landscape.spec import (
     CorrelateSpec,
@@ -21,7 +22,8 @@ from landscape.surface_result import SurfaceResult
 
 __all__ = [
     "AuditResult", "ComparisonResult", "CorrelationResult", "DensityResult", "DependenceResult", "HessianResult",
-    "MeasuresResult", "Result", "SharpnessResult", "SurfaceResult", "TraceResult", "TrackResult", "load", "save",
+    "MeasuresResult", "PathResult", "Result", "SharpnessResult", "SurfaceResult", "TraceResult", "TrackResult", "load",
+    "save",
 ]  # fmt: skip
 
 

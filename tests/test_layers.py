@@ -14,13 +14,15 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "fields": {"errors"},
     "aliases": set(),
-    "spec": {"surface_spec"},
+    "spec": {"path_spec", "surface_spec"},
+    "path_spec": set(),
     "surface_spec": set(),
     "record": {"files"},
+    "path_result": {"record", "spec"},
     "surface_result": {"record", "spec"},
     "files": set(),
     "spectrum": set(),
-    "results": {"spec", "spectrum", "record", "surface_result"},
+    "results": {"spec", "spectrum", "record", "path_result", "surface_result"},
     "methods": {"methods"},
     "seeds": set(),
     "kernels": set(),
@@ -127,9 +129,24 @@ ALLOWED: dict[str, set[str]] = {
         "seeds",
         "spec",
     },
+    "path": {"problem", "methods", "results", "spec", "path_routes", "surface_geometry"},
+    "path_routes": {"batch_norms", "methods", "problem", "spec", "surface_geometry", "units"},
+    "connect": {"checkpoints", "methods", "problem", "reading", "setting", "spec", "training"},
     "surface": {"problem", "methods", "results", "surface_geometry", "surface_resume"},
 }
-TORCH_FREE = {"errors", "fields", "spec", "surface_spec", "spectrum", "files", "record", "results", "surface_result"}
+TORCH_FREE = {
+    "errors",
+    "fields",
+    "spec",
+    "surface_spec",
+    "spectrum",
+    "files",
+    "record",
+    "results",
+    "path_spec",
+    "path_result",
+    "surface_result",
+}
 
 
 def sources(folder: str) -> list[Path]:
