@@ -56,7 +56,7 @@ def measure_one(
     more: Callable[[Opened], Mapping[str, Any]] = lambda opened: {},
 ) -> tuple[Any, Opened]:
     """Open, measure, save and show one checkpoint; `more` gives arguments that only an opened one has."""
-    output = choose_output(saving["output"], f"{file_stem(checkpoint)}-{word}", saving["overwrite"])
+    output = choose_output(saving["output"], f"{stem_of(checkpoint)}-{word}", saving["overwrite"])
     opened = open_checkpoint(checkpoint, problem)
     announce(opened)
     with progress(word) as report:
@@ -105,8 +105,7 @@ def announce(opened: Opened) -> None:
         click.echo(f"note: {note}", err=True)
 
 
-def file_stem(checkpoint: str) -> str:
-    """A word for a checkpoint in the names of files."""
+def stem_of(checkpoint: str) -> str:
     return Path(checkpoint).resolve().stem.replace(" ", "_") or "checkpoint"
 
 
@@ -135,7 +134,7 @@ def scan_surface(
     """Scan a line or plane; a file of the same scan is continued, or shown when it is complete."""
     from landscape import surface
 
-    stem = "-".join([word, *(file_stem(path) for path in checkpoints)])
+    stem = "-".join([word, *(stem_of(path) for path in checkpoints)])
     asked = Path(saving["output"] or stem + SUFFIX)
     resumable = not saving["overwrite"] and _holds_scan(asked, complete=saving["output"] is not None)
     output = asked if resumable else choose_output(saving["output"], stem, saving["overwrite"])

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from landscape.spec import (
+    AlignSpec,
     AxesSpec,
     CompareSpec,
     CorrelateSpec,
@@ -115,6 +116,21 @@ def sharpness(
     from .actions import measure_sharpness
 
     measure_sharpness(checkpoint, audit, problem, keskar, spec, saving)
+
+
+@landscape.command()
+@click.argument("reference", type=click.Path())
+@click.argument("other", type=click.Path())
+@result_options
+@spec_options(problem=ProblemSpec, spec=AlignSpec)
+def align(reference: str, other: str, problem: ProblemSpec, spec: AlignSpec, **saving: Any) -> None:
+    """Put the hidden units of checkpoint OTHER into the order of REFERENCE's, and write the checkpoint.
+
+    Its function stays, and the two come as close as permutations bring them (Git Re-Basin).
+    """
+    from .align import align_checkpoints
+
+    align_checkpoints(reference, other, problem, spec, saving)
 
 
 @landscape.group()

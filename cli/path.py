@@ -12,7 +12,7 @@ from landscape.errors import InputError, illegal
 from landscape.methods.curves import Curve
 from landscape.spec import CurveSpec, PathSpec, ProblemSpec, SourceSpec, TrainSpec
 
-from .actions import announce, file_stem, labelled, store, tell_last_epoch
+from .actions import announce, labelled, stem_of, store, tell_last_epoch
 from .outputs import choose_output
 from .progress import progress
 
@@ -31,7 +31,7 @@ def measure_barriers(
     if len(checkpoints) < 2:
         raise illegal("checkpoints", list(checkpoints), "at least two", "Name the two ends of the path.")
     named = [labelled(text) for text in checkpoints]
-    outputs = _outputs([label or file_stem(where) for label, where in named], saving)
+    outputs = _outputs([label or stem_of(where) for label, where in named], saving)
     opened = [open_checkpoint(where, problem) for _, where in named]
     for one in opened:
         announce(one)

@@ -37,3 +37,15 @@ class CurveSpec(Spec):
     kind: str = option("bezier", "Bézier curve (quadratic with one bend), or polygonal chain",
                        choices=("bezier", "chain"))  # fmt: skip
     bends: int = option(1, "trained control points between the two ends", minimum=1)
+
+
+@dataclass(frozen=True)
+class AlignSpec(Spec):
+    """How the hidden units of one network are matched with those of another."""
+
+    how: str = option("weights", "match units by their weights, or by the correlation of their activations on data",
+                      choices=("weights", "activations"))  # fmt: skip
+    restarts: int = option(5, "weights: ascents in random orders of the groups, of which the best counts", minimum=1)
+    match_examples: int | None = option(None, "activations: examples that units are compared on; default all",
+                                        minimum=2)  # fmt: skip
+    seed: int = option(0, "weights: seed of the random orders", minimum=0)

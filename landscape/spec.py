@@ -6,11 +6,11 @@ from typing import Any
 
 from landscape.errors import illegal
 from landscape.fields import Spec, option
-from landscape.path_spec import CurveSpec, PathSpec
+from landscape.path_spec import AlignSpec, CurveSpec, PathSpec
 from landscape.surface_spec import AxesSpec, GridSpec, LineSpec, PlaneSpec
 
 __all__ = [
-    "ENGINES", "LOSSES", "MEASURES", "Arguments", "AxesSpec", "CompareSpec", "CorrelateSpec", "CurveSpec",
+    "ENGINES", "LOSSES", "MEASURES", "AlignSpec", "Arguments", "AxesSpec", "CompareSpec", "CorrelateSpec", "CurveSpec",
     "CurveTrainSpec", "DensitySpec", "GridSpec", "HessianSpec", "LineSpec", "MeasuresSpec", "PathSpec", "PlaneSpec",
     "ProblemSpec", "SharpnessSpec", "SourceSpec", "TraceSpec", "TrackSpec", "TrainSpec",
 ]  # fmt: skip

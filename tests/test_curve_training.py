@@ -183,6 +183,6 @@ def test_a_curve_fits_its_ends_in_either_order_and_no_others(minima, tmp_path):
     assert found.between(first, first) is None
     with pytest.raises(InputError, match="holds no curve"):
         connect.open_curve(first.path)
+    other = replace(second, spec=replace(second.spec, model_args=()))
     with pytest.raises(InputError, match="different models"):
-        other = replace(second, spec=replace(second.spec, model_args=()))
         connect.connect(first, other, None, CurveSpec(), CurveTrainSpec())

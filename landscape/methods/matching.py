@@ -35,9 +35,9 @@ def best_order(similarity: Float[np.ndarray, "n n"]) -> Order:
 def best_orders(similarities: Sequence[np.ndarray], blocks: int) -> list[Order]:
     """The orders of several kinds of units that maximise the sum over kinds of Σ_u similarity[u, π(u)].
 
-    similarities: for each kind a matrix (n, n), whose n units are `blocks` blocks of n/blocks (attention heads, each with its keys and its values). Blocks
-    change places as wholes, with those of all kinds, and units within their block: for each pair of blocks the best
-    orders within are found first, and then the best order of the blocks.
+    similarities: for each kind a matrix (n, n), whose n units are `blocks` blocks of n/blocks (attention heads, each
+    with its keys and its values). Blocks change places as wholes, with those of all kinds, and units within their
+    block: for each pair of blocks the best orders within are found first, and then the best order of the blocks.
     """
     cut = [s.reshape(blocks, len(s) // blocks, blocks, -1).swapaxes(1, 2) for s in similarities]
     within = [[[best_order(s[a, b]) for b in range(blocks)] for a in range(blocks)] for s in cut]

@@ -135,8 +135,8 @@ def _own(sealed: Sealed, path: Path, sha256: str) -> Weights:
             f"{path} is a landscape result ({kind}), not a checkpoint. Name the checkpoint it was made from."
         )
     tensors = {name: torch.from_numpy(array.copy()) for name, array in sealed.arrays.items()}
-    metrics = sealed.record.get("metrics", {})
-    stored = {k: v for k, v in metrics.items() if isinstance(v, int | float | str)} | {"epoch": sealed.record["epoch"]}
+    written = {**sealed.record.get("metrics", {}), "epoch": sealed.record.get("epoch")}
+    stored = {k: v for k, v in written.items() if isinstance(v, int | float | str)}
     return Weights(path, "landscape checkpoint", sha256, tensors, stored=stored, record=sealed.record)
 
 

@@ -21,17 +21,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from landscape.checkpoint_files import FORMAT, arrays, write_checkpoint
 from landscape.errors import InputError
 from landscape.files import read_bytes, seal, unseal, write_atomically
 from landscape.training.loop import Row, is_last
 from landscape.training.optimisers import restore_state, state_tensors
 from landscape.training.prepare import Training
 
-FORMAT = 1
 CONFIG, METRICS, STATE = "config.json", "metrics.jsonl", "state.safetensors"
 
 
@@ -157,19 +156,17 @@ class RunFolder:
         }  # fmt: skip
         model, optimiser = training.model.state_dict(), state_tensors(training.optimiser)
         tensors = {**_prefixed("model.", model), **_prefixed("optimiser.", optimiser)}
-        write_atomically(self.path / STATE, seal(record, _arrays(tensors)))
+        write_atomically(self.path / STATE, seal(record, arrays(tensors)))
         _append(self.path / METRICS, "".join(map(_line, history[self.committed :])))
         self.committed, self._written = row["epoch"], time.monotonic()
 
     def write_checkpoint(self, training: Training, row: Row) -> None:
         """Seal the state dict under its own names; the same run always gives the same bytes."""
         record = {
-            **self.record, "kind": "checkpoint", "format": FORMAT, "epoch": row.get("epoch", 0),
-            "step": row.get("step", 0), "loss": training.loss.name, "train": training.spec.to_dict(),
-            "metrics": {k: v for k, v in row.items() if k != "seconds"},
+            **self.record, "epoch": row.get("epoch", 0), "step": row.get("step", 0), "loss": training.loss.name,
+            "train": training.spec.to_dict(), "metrics": {k: v for k, v in row.items() if k != "seconds"},
         }  # fmt: skip
-        path = checkpoint_path(self.path, record["epoch"])
-        write_atomically(path, seal(record, _arrays(training.model.state_dict())))
+        write_checkpoint(checkpoint_path(self.path, record["epoch"]), record, training.model.state_dict())
 
 
 def _start_as(training: Training, theirs: dict[str, Tensor], path: Path) -> None:
@@ -195,15 +192,6 @@ def _read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if sealed is None or sealed.record.get("kind") != kind:
         raise InputError(f"{path} is not the {kind} of a run. Restore it, or choose another folder.")
     return sealed.record, {name: torch.from_numpy(array.copy()) for name, array in sealed.arrays.items()}
-
-
-def _arrays(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    try:
-        return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
-    except (TypeError, AttributeError) as error:
-        raise InputError(
-            f"a checkpoint cannot hold this model ({error}). Use float32 or float64 tensors only."
-        ) from None
 
 
 def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,9 +9,11 @@ from torch import Tensor
 
 from landscape import seeds
 from landscape.aliases import Vector
-from landscape.errors import InputError, illegal
+from landscape.errors import InputError
 from landscape.precision import full_precision
 from landscape.problem import Problem
+from landscape.spec import AlignSpec
+from landscape.units.activation_matching import by_activations
 from landscape.units.groups import Units
 from landscape.units.matches import Match, Matching, arranged
 from landscape.units.states import keeping_the_function, order_after, problem_at, state_of
@@ -55,26 +57,27 @@ class Aligned:
 def align(
     reference: Problem,
     other: Problem,
-    how: str = "weights",
-    seed: int = 0,
-    examples: int | None = None,
-    restarts: int = 5,
+    how: str = AlignSpec.how,
+    seed: int = AlignSpec.seed,
+    examples: int | None = AlignSpec.match_examples,
+    restarts: int = AlignSpec.restarts,
 ) -> Aligned:
     """The other problem with its hidden units permuted to match the reference's.
 
     how: "weights" maximises ⟨w, Pw'⟩ over the permutations P (Ainsworth et al. 2023, "Git Re-Basin", arXiv
     2209.04836, section 3.2), by coordinate ascent in `restarts` random orders of the groups, of which the best
-    counts. The permutations are those that tracing the reference's network finds (`landscape.units`); each is
-    verified on the other problem's data.
-    Raises `InputError` when the two are not of one architecture.
+    counts. "activations" maximises the sum of the correlations of matched units (section 3.1) over the reference's
+    data, or its first `examples`. The permutations are those that tracing the reference's network finds
+    (`landscape.units`); each is verified on the other problem's data. Raises `InputError` when the two are not of one
+    architecture, or not on one device in one dtype.
     """
-    if how not in ("weights",):
-        raise illegal("how", how, "weights", "See landscape.units.alignment.")
-    if restarts < 1:
-        raise illegal("restarts", restarts, "at least 1", "Each is one ascent.")
+    AlignSpec(how, restarts, examples, seed)  # validates
     check_same_architecture(reference, other)
     units = units_of_problem(reference)
-    found = _by_weights(reference, other, units, seed, restarts)
+    if how == "weights":
+        found = _by_weights(reference, other, units, seed, restarts)
+    else:
+        found = by_activations(reference, other, units.families, examples)
     kept = keeping_the_function(other, found.matches, arranged)
     stays = [(name, reason) for kind, name, reason in units.left_out if kind == "permutation"]
     return Aligned(
@@ -82,7 +85,7 @@ def align(
         groups=tuple(group for match in kept.groups for group in _groups(match)),
         objective=(found.objective(()), found.objective(kept.groups)),
         rounds=found.rounds,
-        left_out=(*stays, *kept.dropped),
+        left_out=(*stays, *found.left_out, *kept.dropped),
         change=kept.change,
         order=order_after(other, lambda state: arranged(state, kept.groups)),
         carry=lambda v: problem_at(other, arranged(state_of(other, v), kept.groups)).weights,
@@ -107,7 +110,10 @@ def _by_weights(reference: Problem, other: Problem, units: Units, seed: int, res
 
 
 def check_same_architecture(reference: Problem, other: Problem) -> None:
-    """Raises `InputError`, naming the first difference, unless parameters and buffers agree in names and shapes."""
+    """Raises `InputError`, naming the first difference, unless parameters and buffers agree in names and shapes.
+
+    Device and dtype must agree, too.
+    """
     mine, theirs = ({k: tuple(x.shape) for k, x in p.model.state_dict().items()} for p in (reference, other))
     for name in itertools.chain(mine, theirs):
         if mine.get(name) != theirs.get(name):
@@ -116,3 +122,6 @@ def check_same_architecture(reference: Problem, other: Problem) -> None:
                 f"the two networks are not of one architecture: {name} is {here} in the reference and {there} in the "
                 "other. Align checkpoints of one network."
             )
+    kinds = [f"{p.weights.dtype} on {p.weights.device}" for p in (reference, other)]
+    if kinds[0] != kinds[1]:
+        raise InputError(f"the reference is in {kinds[0]}, the other in {kinds[1]}. Open both alike.")

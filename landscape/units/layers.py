@@ -36,6 +36,7 @@ def along(tape: Tape, x: Any, axis: int) -> Tensor | None:
 
 def consume(tape: Tape, x: Tensor, axis: int, weight: Tensor, weight_axis: int) -> None:
     """Units along an axis of x go into the weight along `weight_axis`: a factor α there asks for 1/α here."""
+    tape.note(x)
     nodes, labels = tape.axis(weight, weight_axis, "in"), along(tape, x, axis)
     if labels is None:
         return tape.ties.fix(nodes, "fed by what cannot be transformed")
@@ -53,6 +54,7 @@ def produce(tape: Tape, result: Tensor, axis: int, weight: Tensor, weight_axis: 
     shape = [1] * result.dim()
     shape[axis] = -1
     tape.label(result, nodes.view(shape).expand(result.shape))
+    tape.note(result)
 
 
 def linear(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result: Any) -> None:
@@ -109,6 +111,8 @@ def contract(tape: Tape, a: Any, first: Tensor | None, b: Any, second: Tensor | 
     except RuntimeError:
         tape.fix(a, "contracted in groups")
         return tape.fix(b, "contracted in groups")
+    tape.note(a)
+    tape.note(b)
     a_units, b_units = core(a_units, b_units)
     tape.ties.tie(a_units, b_units, "contracted with what cannot be transformed", -1)
     tape.ties.context(a_units.reshape(-1, a_units.shape[-1]))

@@ -27,11 +27,16 @@ class Match:
 
 @dataclass(frozen=True, eq=False)
 class Matching:
-    """The matches found. objective(matches): what was maximised, with these matches alone. rounds: of the search."""
+    """The matches found.
+
+    objective(matches): what was maximised, with these matches alone. rounds: of the search. left_out: (family,
+    reason) for those that could not be matched.
+    """
 
     matches: tuple[Match, ...]
     objective: Callable[[Sequence[Match]], float]
     rounds: int
+    left_out: tuple[tuple[str, str], ...] = ()
 
 
 def arranged(state: Mapping[str, Tensor], matches: Sequence[Match]) -> State:

@@ -6,19 +6,32 @@ operations that only move numbers do to the shadow what they do to the tensor, a
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from landscape.units.operations import Operations
 from landscape.units.ties import Ties
 
 Rule = Callable[["Tape", str, Any, tuple, dict, Any], None]
 
 
-class Tape(TorchFunctionMode):
+@dataclass(frozen=True, eq=False)
+class Appearance:
+    """Units in a tensor that an operation reads or writes.
+
+    operation: its number in the run. leaf: the tensor's in `tree_leaves((args, kwargs, result))`.
+    """
+
+    operation: int
+    leaf: int
+    labels: Tensor
+
+
+class Tape(Operations):
     """Inside, operations on tensors that descend from `leaves` (parameters, buffers, by name) tie their units.
 
     roles: for each axis of a leaf that was used, "out" where it produces units, "in" where it consumes them.
@@ -35,17 +48,17 @@ class Tape(TorchFunctionMode):
         self.roles: dict[tuple[str, int], set[str]] = {}
         self._shadows: dict[int, Tensor | None] = {}
         self._alive: list[Any] = list(leaves.values())  # so that no identity is used twice
+        self._at_hand: list[Any] = []
+        self._noted: dict[int, Appearance] = {}
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
+    def see(self, name: str, func: Any, args: tuple, kwargs: dict, result: Any) -> None:
+        """Apply the operation's rule when it concerns units."""
         outputs = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
-        name = operation(func)
         if outputs or name == "setitem":
             self._alive += outputs
+            self._at_hand = tree_leaves((args, kwargs, result))
             if any(self.concerns(x) for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)):
                 self.rules.get(name, unknown)(self, name, func, args, kwargs, result)
-        return result
 
     def concerns(self, x: Tensor) -> bool:
         """Whether units or leaves are in this tensor."""
@@ -75,6 +88,17 @@ class Tape(TorchFunctionMode):
         if id(x) not in self.leaves:  # an operation in place returned a leaf as it was
             self._shadows[id(x)] = labels
 
+    def note(self, x: Any) -> None:
+        """Note that the operation at hand reads or writes the units in this tensor; only the first time it is met."""
+        if id(x) not in self.leaves and (labels := self.labels(x)) is not None:
+            leaf = next(i for i, given in enumerate(self._at_hand) if given is x)
+            self._noted.setdefault(id(x), Appearance(self.number, leaf, labels))
+
+    @property
+    def appearances(self) -> tuple["Appearance", ...]:
+        """All that was noted, in the order of the run."""
+        return tuple(self._noted.values())
+
     # -- leaves ------------------------------------------------------------------------------------
 
     def is_leaf(self, x: Any, dims: int | None = None) -> TypeGuard[Tensor]:
@@ -102,23 +126,6 @@ class Tape(TorchFunctionMode):
                 self.ties.fix(self.axis(x, axis), reason, place, scale)
         elif (labels := self.labels(x)) is not None:
             self.ties.fix(labels, reason, place, scale)
-
-
-def operation(func: Any) -> str:
-    """The operation's name, the same for function, method, operator and in-place method: `add` for `x += y`."""
-    name = getattr(func, "__name__", "")
-    if name == "__get__":
-        name = getattr(func.__self__, "__name__", name)
-    plain = name.strip("_")
-    return _ALIASES.get(name, _ALIASES.get(plain, plain))
-
-
-_ALIASES = {
-    "iadd": "add", "radd": "add", "isub": "sub", "imul": "mul", "rmul": "mul", "multiply": "mul", "subtract": "sub",
-    "truediv": "div", "itruediv": "div", "divide": "div", "true_divide": "div", "rtruediv": "rdiv", "rdiv": "rdiv",
-    "imatmul": "matmul", "absolute": "abs", "negative": "neg", "concat": "cat", "concatenate": "cat",
-    "ipow": "pow", "mm": "matmul", "bmm": "matmul", "special_expit": "sigmoid", "arctan": "atan",
-}  # fmt: skip
 
 
 def unknown(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result: Any) -> None:

@@ -20,8 +20,9 @@ from landscape.batches import first_rows
 from landscape.errors import illegal
 from landscape.precision import full_precision
 from landscape.problem import Problem
-from landscape.units.groups import Group, Units, units_of
+from landscape.units.groups import Group, Units
 from landscape.units.states import State, keeping_the_function, order_after, problem_at, state_of
+from landscape.units.tracing import units_of
 
 KINDS = ("relu-layer", "relu", "batch-norm", "permutation")
 _ROWS = 2

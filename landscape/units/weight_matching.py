@@ -36,7 +36,6 @@ def by_weights(
     """
     touched = {place.tensor for family in families for group in family.groups for place in group.places}
     mine, theirs = ({k: x.double() for k, x in given.items() if k in touched} for given in (reference, other))
-    theirs = {k: x.to(mine[k].device) for k, x in theirs.items()}
 
     def objective(state: Mapping[str, Tensor]) -> float:
         return float(sum(((x * state[k]).sum() for k, x in mine.items()), torch.zeros(())))
@@ -63,10 +62,10 @@ def _similarity(a: Mapping[str, Tensor], b: Mapping[str, Tensor], group: Group) 
     total = torch.zeros(group.size, group.size, dtype=torch.float64)
     for place in group.places:
         if place.tensor in a:
-            index = torch.from_numpy(place.index).reshape(-1)
+            index = torch.from_numpy(place.index).reshape(-1).to(a[place.tensor].device)
             x, y = (
-                t[place.tensor].index_select(place.axis, index.to(t[place.tensor].device)).movedim(place.axis, 0)
+                t[place.tensor].index_select(place.axis, index).movedim(place.axis, 0).reshape(group.size, -1)
                 for t in (a, b)
             )
-            total += (x.reshape(group.size, -1) @ y.reshape(group.size, -1).T).cpu()
+            total += (x @ y.T).cpu()
     return total.numpy()
