@@ -1,5 +1,6 @@
 """Rules for operations that treat each element by itself, or move elements without changing them."""
 
+import math
 from typing import Any
 
 import torch
@@ -103,7 +104,7 @@ def pairwise(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result
     labels, other = (first, y) if first is not None else (second, x)
     if labels is None:
         return tape.label(result, None)
-    if not _uniform(labels, other):
+    if not uniform(labels, other):
         tape.ties.fix(core(labels)[0], f"{name} with values that differ from unit to unit", scale=False)
     if not product and not (isinstance(other, int | float) and other == 0):
         tape.ties.fix(core(labels)[0], f"{name} with a constant", place=False)
@@ -111,12 +112,31 @@ def pairwise(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result
     tape.label(result, labels)
 
 
-def _uniform(labels: Tensor, other: Any) -> bool:
+def uniform(labels: Tensor, other: Any) -> bool:
     """Whether `other` is a number or has length 1 along all axes along which the labels vary."""
     if not isinstance(other, Tensor):
         return True
     missing = labels.dim() - other.dim()
     return all(not v or a < missing or other.shape[a - missing] == 1 for a, v in enumerate(varying(labels)))
+
+
+def masked(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result: Any) -> None:
+    """A number, the same for all units, in some places: `masked_fill`, and `where` with one number."""
+    if name == "where":
+        mask, x, value = bound(args, kwargs, "condition", "input", "other")
+        x, value = (value, x) if tape.labels(x) is None else (x, value)
+    else:
+        x, mask, value = bound(args, kwargs, "input", "mask", "value")
+    labels = tape.labels(x)
+    if isinstance(value, Tensor) and (value.numel() != 1 or tape.concerns(value)):
+        return unknown(tape, name, func, args, kwargs, result)
+    if labels is None:
+        return tape.label(result, None)
+    if not uniform(labels, mask):
+        tape.ties.fix(core(labels)[0], f"{name} that differs from unit to unit", scale=False)
+    if float(value) not in (0.0, math.inf, -math.inf):
+        tape.ties.fix(core(labels)[0], f"{name} with a number", place=False)
+    tape.label(result, settled(labels).expand(result.shape))
 
 
 def largest(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result: Any) -> None:
@@ -188,5 +208,6 @@ ELEMENTWISE: dict[str, Rule] = {
     **named(empty, "new_zeros new_ones new_empty new_full new_tensor"),
     **named(dropout, "dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout"),
     **named(clamp, "clamp clip clamp_min"),
+    **named(masked, "masked_fill where"),
     "prelu": prelu,
 }

@@ -78,15 +78,12 @@ class Units:
     groups in which each unit may be multiplied by α > 0 where it is produced and divided by α where it is consumed.
     normalised: groups of which batch norm's running statistics absorb the factor α. The same unit can be in one of
     the first and in one of the others. left_out: (kind, weight, reason), kind being "permutation" or "rescaling",
-    for weights whose outputs are hidden but in no group.
+    for weights whose outputs are hidden but in no group. families: all permutations that are known, each unit in one
+    family: the groups in `permutable`, those of heads that may change places put together.
     """
 
     permutable: tuple[Group, ...] = ()
     rescalable: tuple[Group, ...] = ()
     normalised: tuple[Group, ...] = ()
     left_out: tuple[tuple[str, str, str], ...] = ()
-
-    @property
-    def families(self) -> tuple[Family, ...]:
-        """All permutations that are known: the groups in `permutable`."""
-        return tuple(Family((group,)) for group in self.permutable)
+    families: tuple[Family, ...] = ()

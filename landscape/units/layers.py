@@ -1,4 +1,4 @@
-"""Rules for operations that mix units: linear layers, convolutions, pooling, sums, norms and attention."""
+"""Rules for operations that mix units: linear layers, convolutions, pooling and sums."""
 
 import math
 from typing import Any
@@ -75,66 +75,6 @@ def convolution(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, res
     produce(tape, result, 1, weight, 0, bias)
 
 
-def matmul(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result: Any) -> None:
-    """x @ W with a parameter W, or a product of two activations."""
-    bias = None
-    if name == "addmm":
-        if kwargs:
-            return unknown(tape, name, func, args, kwargs, result)
-        bias, args = args[0], args[1:]
-    a, b = bound(args, kwargs, "input", "mat2" if "mat2" in kwargs else "other")
-    if tape.is_leaf(b, 2) and not tape.is_leaf(a):
-        consume(tape, a, -1, b, 0)
-        return produce(tape, result, -1, b, 1, bias)
-    if bias is not None or tape.is_leaf(a) or tape.is_leaf(b) or a.dim() < 2 or b.dim() < 2:
-        return unknown(tape, name, func, (*args, bias), kwargs, result)
-    first, second = tape.labels(a), tape.labels(b)
-    if (first is not None and varying(first)[-1]) or (second is not None and varying(second)[-2]):
-        contract(tape, a, first, b, None if second is None else second.transpose(-1, -2))
-        return tape.label(result, None)
-    if first is not None and second is not None:
-        return unknown(tape, name, func, tuple(args), kwargs, result)
-    if second is not None:
-        return tape.label(result, averaged(tape, second, result.shape))
-    assert first is not None
-    turned = averaged(tape, first.transpose(-1, -2), result.transpose(-1, -2).shape)
-    tape.label(result, turned.transpose(-1, -2))
-
-
-def contract(tape: Tape, a: Any, first: Tensor | None, b: Any, second: Tensor | None) -> None:
-    """Σ_d a[…, i, d]·b[…, j, d]: units d of a and of b are tied, those of one sum among themselves."""
-    if first is None or second is None or varying(first)[-2] or varying(second)[-2]:
-        tape.fix(a, "contracted with what cannot be transformed")
-        return tape.fix(b, "contracted with what cannot be transformed")
-    try:
-        a_units, b_units = torch.broadcast_tensors(first[..., 0, :], second[..., 0, :])
-    except RuntimeError:
-        tape.fix(a, "contracted in groups")
-        return tape.fix(b, "contracted in groups")
-    tape.note(a)
-    tape.note(b)
-    a_units, b_units = core(a_units, b_units)
-    tape.ties.tie(a_units, b_units, "contracted with what cannot be transformed", -1)
-    tape.ties.context(a_units.reshape(-1, a_units.shape[-1]))
-
-
-def averaged(tape: Tape, labels: Tensor, shape: torch.Size) -> Tensor:
-    """Labels of Σ_s p[…, t, s]·v[…, s, d], p being no units: those of v, exchangeable where p is the same."""
-    inner = core(labels[..., :1, :])[0]
-    tape.ties.context(inner.reshape(-1, inner.shape[-1]))
-    return labels[..., :1, :].expand(shape)
-
-
-def attention(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result: Any) -> None:
-    q, k, v, mask = bound(args, kwargs, "query", "key", "value", "attn_mask")
-    labels = tape.labels(v)
-    odd = labels is not None and (varying(labels)[-2] or labels.shape[:-2] != result.shape[:-2])
-    if odd or any(tape.is_leaf(x) for x in (q, k, v)) or (mask is not None and tape.concerns(mask)):
-        return unknown(tape, name, func, args, kwargs, result)
-    contract(tape, q, tape.labels(q), k, tape.labels(k))
-    tape.label(result, None if labels is None else averaged(tape, labels, result.shape))
-
-
 def embedding(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result: Any) -> None:
     weight = bound(args, kwargs, "input", "weight")[1]
     if not tape.is_leaf(weight, 2):
@@ -199,8 +139,6 @@ _POOLINGS = [
 LAYERS: dict[str, Rule] = {
     "linear": linear,
     **{f"conv{d}d": convolution for d in (1, 2, 3)},
-    **dict.fromkeys(("matmul", "addmm"), matmul),
-    "scaled_dot_product_attention": attention,
     "embedding": embedding,
     **dict.fromkeys((*_POOLINGS, "interpolate"), pooling),
     **dict.fromkeys((*_LINEAR, *_SHAPED, "var", "std", "logsumexp", "prod", "var_mean", "std_mean"), reduction),

@@ -1,16 +1,18 @@
 """What a tape recorded, sorted into units, and these into groups with equal places."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from landscape.units.elementwise import core
-from landscape.units.groups import Group, Place, Site, Units
+from landscape.units.groups import Family, Group, Place, Site, Units
+from landscape.units.heads import like_heads
 from landscape.units.layers import LOOKED_UP
 from landscape.units.tape import Appearance, Tape
 from landscape.units.ties import FIXED, Solved
+from landscape.units.unit import Unit
 
 OUTPUT = "output of the network"
 
@@ -18,18 +20,6 @@ OUTPUT = "output of the network"
 def sorted_units(tape: Tape, order: Sequence[str]) -> Units:
     """The units that a tape recorded; order: names of its leaves."""
     return _Sorted(tape, order).units()
-
-
-@dataclass
-class _Unit:
-    """Entries by (tensor, axis, exponent), and what else makes units different."""
-
-    component: int
-    entries: dict[tuple[int, int, int], list[int]] = field(default_factory=dict)
-    contexts: frozenset[int] = frozenset()
-
-    def signature(self) -> Any:
-        return tuple(sorted((key, len(entries)) for key, entries in self.entries.items())), self.contexts
 
 
 class _Sorted:
@@ -43,7 +33,9 @@ class _Sorted:
         solved = self.solved
         permutable = self._collected(solved.places, solved.place_reasons, np.zeros_like(solved.signs), solved)
         scaled = self._collected(solved.scales, solved.scale_reasons, self._oriented(), None)
-        exchanged = self._grouped((u for u in permutable if len(u.entries) > 1), self._features())
+        features = self._features()
+        exchanged = self._grouped((u for u in permutable if sum(map(len, u.entries.values())) > 1), features)
+        heads = like_heads(permutable, solved)
         groups = self._grouped(scaled)
         roles = [{place.role for place in group.places} for group in groups]
         signs = [{place.exponent for place in group.places} for group in groups]
@@ -56,7 +48,16 @@ class _Sorted:
             *(("permutation", g.name, "no other unit has the same places") for g in exchanged if g.size == 1),
             *(("rescaling", g.name, "normalised by batch norm and used without") for g in mixed),
         ]
-        return Units(tuple(g for g in exchanged if g.size > 1), tuple(plain), tuple(absorbed), tuple(left))
+        several = tuple(g for g in exchanged if g.size > 1)
+        return Units(several, tuple(plain), tuple(absorbed), tuple(left), self._families(several, heads, features))
+
+    def _families(self, groups: Sequence[Group], heads: Sequence[Any], features: Sequence[Any]) -> tuple[Family, ...]:
+        """The groups, those of heads that may change places put together."""
+        families = [
+            Family(tuple(self._group(list(itertools.chain(*kind)), features) for kind in kinds), len(kinds[0]))
+            for kinds in heads
+        ]
+        return (*(Family((group,)) for group in groups if not _within(group, families)), *families)
 
     def _oriented(self) -> np.ndarray:
         """Signs such that the first tensor that produces a component's units has +1."""
@@ -75,14 +76,14 @@ class _Sorted:
 
     def _collected(
         self, components: np.ndarray, fixed: Mapping[int, str], exponents: np.ndarray, solved: Solved | None
-    ) -> list[_Unit]:
-        found: dict[int, _Unit] = {}
+    ) -> list[Unit]:
+        found: dict[int, Unit] = {}
         for name, axis in self._axes():
             for entry, node in enumerate(self._nodes(name, axis)):
                 component = int(components[node])
                 if component in fixed or component == int(components[FIXED]):
                     continue
-                unit = found.setdefault(component, _Unit(component))
+                unit = found.setdefault(component, Unit(component))
                 unit.entries.setdefault((self.rank[name], axis, int(exponents[node])), []).append(entry)
         if solved is not None:
             for component, unit in found.items():
@@ -102,13 +103,13 @@ class _Sorted:
             found.append((seen, axes, labels.numel(), features))
         return found
 
-    def _grouped(self, units: Iterable[_Unit], appearances: Sequence[Any] = ()) -> list[Group]:
-        groups: dict[Any, list[_Unit]] = {}
+    def _grouped(self, units: Iterable[Unit], appearances: Sequence[Any] = ()) -> list[Group]:
+        groups: dict[Any, list[Unit]] = {}
         for unit in units:
             groups.setdefault(unit.signature(), []).append(unit)
         return [self._group(members, appearances) for members in groups.values()]
 
-    def _group(self, members: list[_Unit], appearances: Sequence[Any]) -> Group:
+    def _group(self, members: list[Unit], appearances: Sequence[Any]) -> Group:
         places = tuple(
             Place(
                 self.order[tensor], axis, np.array([unit.entries[tensor, axis, exponent] for unit in members]),
@@ -138,7 +139,7 @@ class _Sorted:
         return list(dict.fromkeys(found))
 
 
-def _sites(members: Sequence[_Unit], appearances: Sequence[Any]) -> tuple[Site, ...]:
+def _sites(members: Sequence[Unit], appearances: Sequence[Any]) -> tuple[Site, ...]:
     """Where all the members appear, each in as many features as the others."""
     found = []
     for seen, axes, count, features in appearances:
@@ -146,3 +147,12 @@ def _sites(members: Sequence[_Unit], appearances: Sequence[Any]) -> tuple[Site, 
         if rows[0] and len({len(row) for row in rows}) == 1:
             found.append(Site(seen.operation, seen.leaf, axes, count, np.array(rows)))
     return tuple(found)
+
+
+def _within(group: Group, families: Sequence[Family]) -> bool:
+    """Whether the group's units are among those of a family."""
+    mine = group.places[0]
+    return any(
+        (place.tensor, place.axis) == (mine.tensor, mine.axis) and bool(np.isin(mine.index, place.index).all())
+        for family in families for merged in family.groups for place in merged.places
+    )  # fmt: skip

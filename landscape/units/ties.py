@@ -10,6 +10,7 @@ every rescaling and every exchange leaves alone. Two kinds of ties:
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
@@ -22,7 +23,8 @@ class Solved:
     """Connected components, by node. places: component of the first kind of ties; scales, signs: of the second.
 
     place_reasons, scale_reasons: why a component is fixed, for those that are. contexts: for each component of
-    places the sums, such as one attention head's, that its unit takes part in.
+    places the sums, such as one attention head's, that its unit takes part in; owned: those that are its own, if it
+    is a head.
     """
 
     places: np.ndarray
@@ -31,6 +33,7 @@ class Solved:
     place_reasons: dict[int, str]
     scale_reasons: dict[int, str]
     contexts: dict[int, set[int]]
+    owned: dict[int, set[int]]
 
 
 @dataclass
@@ -43,6 +46,7 @@ class Ties:
     _fixed_places: list[tuple[np.ndarray, str]] = field(default_factory=list)
     _fixed_scales: list[tuple[np.ndarray, str]] = field(default_factory=list)
     _contexts: list[np.ndarray] = field(default_factory=list)
+    _owners: list[np.ndarray] = field(default_factory=list)
     _context_count: int = 0
     _unscaled: set[int] = field(default_factory=set)
 
@@ -81,12 +85,30 @@ class Ties:
         if scale:
             self._scales.append(np.column_stack([pairs[free], np.full(free.sum(), scale)]))
 
-    def context(self, labels: Tensor) -> None:
-        """Each row of `labels` (sums, units) lists units that are summed with one another and with no others."""
-        rows, columns = labels.shape
-        numbers = np.repeat(np.arange(self._context_count, self._context_count + rows), columns)
-        self._context_count += rows
-        self._contexts.append(np.unique(np.stack([_numbers(labels), numbers], 1), axis=0))
+    def heads(self, labels: Tensor) -> Tensor | None:
+        """New nodes, one for each different row of `labels` (…, units); None when there is only one."""
+        rows, which = torch.unique(labels.reshape(-1, labels.shape[-1]), dim=0, return_inverse=True)
+        if len(rows) == 1:
+            return None
+        nodes = torch.from_numpy(self.fresh(len(rows))).double()[which].view(labels.shape[:-1])
+        self.fix(nodes, "a head has no scale", place=False)
+        return nodes
+
+    def context(self, labels: Tensor, heads: Tensor | None = None) -> None:
+        """Each row of `labels` (…, units) lists units that are summed with one another and with no others.
+
+        heads: for each row the node of the head whose sum it is.
+        """
+        if heads is not None:
+            shape = torch.broadcast_shapes(labels.shape[:-1], heads.shape)
+            labels, heads = labels.expand(*shape, -1), heads.expand(shape)
+        rows = labels.reshape(-1, labels.shape[-1])
+        numbers = np.arange(self._context_count, self._context_count + len(rows))
+        self._context_count += len(rows)
+        pairs = np.stack([_numbers(rows), np.repeat(numbers, rows.shape[1])], 1)
+        self._contexts.append(np.unique(pairs, axis=0))
+        if heads is not None:
+            self._owners.append(np.stack([_numbers(heads), numbers], 1))
 
     def solve(self) -> Solved:
         """The components. A scale that is tied to its own inverse is fixed."""
@@ -100,12 +122,10 @@ class Ties:
         upright, mirrored = both[:n], both[n:]
         scales, signs = np.minimum(upright, mirrored), np.where(upright <= mirrored, 1, -1)
         reasons = {int(c): "its factor would be its own inverse (shared weights)" for c in scales[upright == mirrored]}
-        contexts: dict[int, set[int]] = {}
-        for node, number in np.concatenate([np.zeros((0, 2), int), *self._contexts]).tolist():
-            if node > FIXED:
-                contexts.setdefault(int(places[node]), set()).add(number)
         fixed = _first_reasons(places, self._fixed_places)
-        return Solved(places, scales, signs, fixed, _first_reasons(scales, self._fixed_scales) | reasons, contexts)
+        scale_reasons = _first_reasons(scales, self._fixed_scales) | reasons
+        contexts, owned = (_numbers_by_component(places, pairs) for pairs in (self._contexts, self._owners))
+        return Solved(places, scales, signs, fixed, scale_reasons, contexts, owned)
 
 
 def _numbers(labels: Tensor) -> np.ndarray:
@@ -122,4 +142,12 @@ def _first_reasons(components: np.ndarray, fixed: list[tuple[np.ndarray, str]]) 
     for nodes, reason in fixed:
         for component in np.unique(components[nodes]).tolist():
             found.setdefault(component, reason)
+    return found
+
+
+def _numbers_by_component(components: np.ndarray, pairs: list[np.ndarray]) -> dict[int, set[int]]:
+    found: dict[int, set[int]] = {}
+    for node, number in np.concatenate([np.zeros((0, 2), int), *pairs]).tolist():
+        if node > FIXED:
+            found.setdefault(int(components[node]), set()).add(number)
     return found

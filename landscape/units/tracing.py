@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from landscape.kernels import twice_differentiable
 from landscape.parameter_names import tied_names
+from landscape.units.attention import ATTENTION
 from landscape.units.elementwise import ELEMENTWISE
 from landscape.units.groups import Units
 from landscape.units.layers import LAYERS
@@ -29,7 +30,7 @@ def units_of(model: nn.Module, inputs: Any) -> Units:
     state = {k: p.detach().clone() for k, p in model.named_parameters()}
     buffers = {k: b.clone() for k, b in model.named_buffers()}
     leaves = state | {k: b for k, b in buffers.items() if k in names and b.is_floating_point() and b.dim()}
-    tape = Tape(leaves, {**ELEMENTWISE, **LAYERS, **NORMS})
+    tape = Tape(leaves, {**ELEMENTWISE, **LAYERS, **ATTENTION, **NORMS})
     outputs = run(model, {**state, **buffers}, inputs, tape)
     for x in tree_leaves(outputs):
         if isinstance(x, Tensor):

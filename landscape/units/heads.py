@@ -1,0 +1,61 @@
+"""Attention heads that may change places as wholes, found among units that take part in the sums of one head alone."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from landscape.units.ties import Solved
+from landscape.units.unit import Unit
+
+
+@dataclass(frozen=True)
+class _Head:
+    """Components of one head's own units and of those in its sums; several heads that share units count as one."""
+
+    own: frozenset[int]
+    sums: frozenset[int]
+    units: frozenset[int]
+
+    def __add__(self, other: "_Head") -> "_Head":
+        return _Head(self.own | other.own, self.sums | other.sums, self.units | other.units)
+
+
+def like_heads(units: Sequence[Unit], solved: Solved) -> list[list[list[list[Unit]]]]:
+    """Sets of heads that may change places: for each kind of units in them a list of the heads' units.
+
+    Heads are alike when their units are in equal places and, but for the heads' own sums, in the same sums. Heads
+    with units that must stay are left out. units: all those that may change places at all.
+    """
+    by_component = {unit.component: unit for unit in units}
+    alike: dict[Any, list[dict[Any, list[Unit]]]] = {}
+    for head in _heads(solved):
+        if all(component in by_component for component in head.units):
+            kinds: dict[Any, list[Unit]] = {}
+            for component in by_component:
+                if component in head.units or component in head.own:
+                    unit = by_component[component]
+                    key = unit.shape(), unit.contexts - head.sums, len(unit.contexts & head.sums)
+                    kinds.setdefault(key, []).append(unit)
+            alike.setdefault(frozenset((key, len(members)) for key, members in kinds.items()), []).append(kinds)
+    return [[[kinds[key] for kinds in heads] for key in heads[0]] for heads in alike.values() if len(heads) > 1]
+
+
+def _heads(solved: Solved) -> Iterator[_Head]:
+    """All heads whose own nodes may move, those with common units joined."""
+    members: dict[int, set[int]] = {}
+    for component, sums in solved.contexts.items():
+        for number in sums:
+            members.setdefault(number, set()).add(component)
+    joined: list[_Head] = []
+    for component, sums in solved.owned.items():
+        if component not in solved.place_reasons:
+            head = _Head(frozenset({component}), frozenset(sums), _together(members, sums))
+            for other in [one for one in joined if one.units & head.units]:
+                joined.remove(other)
+                head = other + head
+            joined.append(head)
+    yield from joined
+
+
+def _together(members: Mapping[int, set[int]], sums: set[int]) -> frozenset[int]:
+    return frozenset(component for number in sums for component in members.get(number, ()))
