@@ -1,5 +1,6 @@
 """What `landscape path` does once it is parsed: barriers between checkpoints, and curves that go round them."""
 
+import re
 from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
@@ -31,7 +32,7 @@ def measure_barriers(
     if len(checkpoints) < 2:
         raise illegal("checkpoints", list(checkpoints), "at least two", "Name the two ends of the path.")
     named = [labelled(text) for text in checkpoints]
-    outputs = _outputs([label or stem_of(where) for label, where in named], saving)
+    outputs = _outputs([re.sub(r"[^\w.-]+", "_", label or stem_of(where)) for label, where in named], saving)
     opened = [open_checkpoint(where, problem) for _, where in named]
     for one in opened:
         announce(one)
@@ -53,6 +54,9 @@ def measure_barriers(
 
 def _outputs(names: list[str], saving: Mapping[str, Any]) -> list[Path]:
     """A file for each pair; with several pairs the file asked for gets their names before its ending."""
+    if len(set(names)) < len(names):
+        remedy = "Results are named by them: write LABEL=CHECKPOINT."
+        raise illegal("checkpoints", names, "checkpoints with names that differ", remedy)
     asked, overwrite = saving["output"], saving["overwrite"]
     pairs = [f"{a}-{b}" for a, b in combinations(names, 2)]
     if len(pairs) == 1 or asked is None:

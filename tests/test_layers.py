@@ -108,6 +108,7 @@ ALLOWED: dict[str, set[str]] = {
         "batch_norms",
         "precision",
         "seeds",
+        "spec",
     },
     "audit": {"seeds", "measures", "units", "problem", "precision", "spec", "results"},
     "reduced": {"devices", "methods", "spec", "products", "plan"},

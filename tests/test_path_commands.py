@@ -66,6 +66,7 @@ def test_batch_norm_without_recomputed_statistics_gets_a_warning(tmp_path):
 
 def test_refusals(runs):
     assert "at least two" in refused("path", "barrier", runs["r0"])
+    assert "LABEL=CHECKPOINT" in refused("path", "barrier", runs["r0"], runs["r1"], runs["r0"])
     assert "holds no curve" in refused("path", "barrier", runs["r0"], runs["r1"], "--curve", runs["r2"])
     run("path", "curve", runs["r0"], runs["r1"], "curve", "--epochs", 1)
     assert "joins no two" in refused("path", "barrier", runs["r0"], runs["r2"], "--curve", "curve")
