@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from landscape.path_result import QUANTITIES
 from landscape.results import (
     AuditResult,
     ComparisonResult,
@@ -155,7 +154,7 @@ def _path(result: PathResult) -> Grid:
     rows = []
     for i, path in enumerate(result.paths):
         for quantity in result.quantities:
-            k, error = QUANTITIES.index(quantity), quantity.endswith("error")
+            k, error = result.QUANTITIES.index(quantity), quantity.endswith("error")
             tables = (result.barriers, result.barrier_accuracy, result.rises)
             barrier, accuracy, rise = ((100 if error else 1) * table[i, k] for table in tables)
             rows.append((

@@ -22,6 +22,7 @@ from landscape.results import (
     DependenceResult,
     HessianResult,
     MeasuresResult,
+    PathResult,
     Result,
     SharpnessResult,
     SurfaceResult,
@@ -32,6 +33,7 @@ from landscape.spec import LineSpec, PlaneSpec
 
 from . import (
     audit,
+    barriers,
     comparison,
     correlation,
     density,
@@ -65,6 +67,7 @@ RECIPES: dict[str, Callable[..., Figure]] = {
     "density": density.draw,
     "track": track.draw,
     "dependence": dependence.draw,
+    "barriers": barriers.draw,
 }
 """Recipe name -> function of a list of results and keyword options."""
 
@@ -101,6 +104,8 @@ def recipe_for(results: Sequence[Result]) -> str:
         return "trace"
     if kinds == {TrackResult} and len(results) == 1:
         return "track"
+    if kinds == {PathResult}:
+        return "barriers"
     if kinds == {MeasuresResult}:
         return "measures"
     if kinds == {AuditResult} and len(results) == 1:

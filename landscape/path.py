@@ -22,7 +22,7 @@ from landscape.spec import LineSpec, PathSpec
 from landscape.surface_geometry import Point, placed_points
 
 _LOSSES = (0, 2)
-"""Where losses stand among `path_result.QUANTITIES`; between them are errors."""
+"""Where losses stand among `PathResult.QUANTITIES`; between them are errors."""
 _ROUNDING = 1e-5
 """Barriers are not sought to better than this share of the losses at the ends: there they are float32's rounding."""
 

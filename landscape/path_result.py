@@ -9,9 +9,6 @@ from landscape.errors import illegal
 from landscape.record import Result
 from landscape.spec import PathSpec
 
-QUANTITIES = ("train loss", "train error", "test loss", "test error")
-"""What barriers are taken of; errors are 1 − accuracy, as fractions."""
-
 
 def _none() -> np.ndarray:
     return np.zeros(0)
@@ -39,6 +36,7 @@ class PathResult(Result):
     """
 
     kind: ClassVar[str] = "path"
+    QUANTITIES: ClassVar[tuple[str, ...]] = ("train loss", "train error", "test loss", "test error")
     spec: PathSpec
     labels: tuple[str, str]
     paths: tuple[str, ...]
@@ -59,8 +57,8 @@ class PathResult(Result):
 
     @property
     def quantities(self) -> tuple[str, ...]:
-        """Those of `QUANTITIES` that were measured."""
-        return tuple(name for name in QUANTITIES if self._grid(name).size)
+        """Those of `QUANTITIES` that were measured; errors are 1 − accuracy, as fractions."""
+        return tuple(name for name in self.QUANTITIES if self._grid(name).size)
 
     def along(self, path: int, quantity: str) -> tuple[np.ndarray, np.ndarray]:
         """All t at which a path was evaluated, ascending, and the values of a quantity there. Raises `InputError`."""
@@ -68,7 +66,7 @@ class PathResult(Result):
             raise illegal("quantity", quantity, f"one of {', '.join(self.quantities)}", "Measure it first.")
         added = self.added[path] if self.added.size else np.zeros((0, 5))
         added = added[~np.isnan(added[:, 0])]
-        column = added[:, 1 + QUANTITIES.index(quantity)]
+        column = added[:, 1 + self.QUANTITIES.index(quantity)]
         error = quantity.endswith("error")
         t = np.concatenate([self.t, added[:, 0]])
         values = np.concatenate([self._grid(quantity)[path], column])
