@@ -10,6 +10,7 @@ What can be asked (`landscape.spec`), of what (`Problem`, `open_checkpoint`), wh
     measures    measures of sharpness and their companions in one table
     audit       the same before and after rescalings and permutations that keep the function
     surface     the loss along lines, arcs and planes
+    path        barriers between minima, and curves of low loss that join them
     compare     several checkpoints in one table
     track       the checkpoints of one training: eigenvalues, edge of stability, distance from the start
     train       the trainer: SAM as a switch on any optimiser
@@ -22,7 +23,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from landscape import audit, compare, density, hessian, measures, sharpness, surface, trace, track
+    from landscape import audit, compare, density, hessian, measures, path, sharpness, surface, trace, track
     from landscape.checkpoints import open_checkpoint
     from landscape.problem import Problem
     from landscape.results import load, save
@@ -37,6 +38,7 @@ __all__ = [
     "load",
     "measures",
     "open_checkpoint",
+    "path",
     "save",
     "sharpness",
     "surface",
