@@ -112,15 +112,11 @@ def _path(result: PathResult) -> list[str]:
     c = result.conditions
     lines = [
         "Barrier: max over t of f(t) − ((1−t)·f(0) + t·f(1)), at points evaluated; known to: how far the parabola "
-        "through the maximum disagrees.",
-        f"Distance of the ends {c['distance']:.4g}; {result.evaluations} passes over data.",
+        f"through the maximum disagrees. {result.evaluations} passes over data.",
     ]
     if "units_moved" in c:
         moved, units = (sum(group[k] for group in c["units_moved"]) for k in (1, 2))
-        lines.append(
-            f"Aligned by {result.spec.align}: {moved} of {units} hidden units took another place; distance "
-            f"{c['aligned_distance']:.4g}."
-        )
+        lines.append(f"Aligned by {result.spec.align}: {moved} of {units} hidden units took another place.")
         lines += [f"Not aligned: {name} ({reason})" for name, reason in c["units_left_out"]]
     if not np.isfinite(result.barriers[~np.isnan(result.barriers)]).all():
         lines.append("inf: a loss on the path is not finite.")

@@ -44,7 +44,7 @@ def measure(
     progress is called with (points done, points of all grids).
 
     Raises `InputError`: other than two points, points that are not of this problem's model or not finite, a curve
-    between other points, a problem that normalises by batches.
+    between other points, alignment where some parameters are fixed, a problem that normalises by batches.
     """
     began, problems = perf_counter(), [problem] if test is None else [problem, test]
     _check(problems)

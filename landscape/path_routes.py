@@ -48,15 +48,15 @@ def routes_between(
 ) -> tuple[list[Route], dict[str, Any]]:
     """The paths that `spec` asks for, and facts about them for a result's conditions.
 
-    Raises `InputError` for a curve that does not begin and end at the two points.
+    Raises `InputError` for a curve that does not begin and end at the two points, and for alignment where some
+    parameters are fixed.
     """
-    facts: dict[str, Any] = {"distance": _distance(*ends)}
+    facts: dict[str, Any] = {}
     routes = list(_lines("", problem, spec, ends))
     if spec.align != "none":
         found = _aligned(problem, spec, ends)
         aligned = ends[0], Point(ends[1].label, found.problem.weights, found.problem.buffers())
         routes += _lines("aligned", problem, spec, aligned)
-        facts["aligned_distance"] = _distance(*aligned)
         facts["units_moved"] = [[group.name, round(group.moved * group.size), group.size] for group in found.groups]
         facts["units_left_out"] = [list(pair) for pair in found.left_out]
     if curve is not None:
@@ -71,12 +71,11 @@ def _lines(word: str, problem: Problem, spec: PathSpec, ends: tuple[Point, Point
         yield Route(", ".join(words) or "raw", line, ends, policy)
 
 
-def _distance(first: Point, second: Point) -> float:
-    return torch.linalg.vector_norm(second.weights.double() - first.weights.double()).item()
-
-
 def _aligned(problem: Problem, spec: PathSpec, ends: tuple[Point, Point]) -> Aligned:
     """The second end with its hidden units in the order that matches the first's."""
+    if problem.named(problem.weights).keys() != dict(problem.model.named_parameters()).keys():
+        legal = "none where some parameters are fixed"
+        raise illegal("align", spec.align, legal, "Units cannot change places without all of their weights.")
     first, second = (problem_at(problem, {**state_of(problem, end.weights), **end.buffers}) for end in ends)
     return align(first, second, spec.align, spec.seed)
 

@@ -114,7 +114,7 @@ def paths() -> PathResult:
     return PathResult(
         spec=PathSpec(), labels=NASTY[:2], paths=NASTY[2:5], t=numbers(5), train_loss=numbers(3, 5),
         train_accuracy=numbers(3, 5), test_loss=numbers(3, 5), test_accuracy=NONE, lengths=numbers(3), **tables,
-        rise_accuracy=numbers(3, 4), evaluations=9, conditions={"distance": 1.0},
+        rise_accuracy=numbers(3, 4), evaluations=9
     )  # fmt: skip
 
 

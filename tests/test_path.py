@@ -79,7 +79,6 @@ def test_a_concave_quadratic_has_the_barrier_of_its_closed_form(points, a, b):
     top = 7 - (0 if a < 0 else a**2 / 2)
     assert result.rises[0, TRAIN_LOSS] == pytest.approx(top - (7 - a**2 / 2), abs=1e-12)
     assert result.lengths == pytest.approx([b - a])
-    assert result.conditions["distance"] == b - a
 
 
 def test_a_convex_loss_has_no_barrier_and_costs_no_points_beyond_the_grid():
@@ -154,7 +153,7 @@ def test_a_permuted_copy_has_a_barrier_that_alignment_removes():
     assert result.barriers[0, TRAIN_LOSS] > 0.3
     assert result.barriers[0, TRAIN_ERROR] > 0.1
     np.testing.assert_allclose(result.barriers[1], 0, atol=1e-6)
-    assert result.lengths[1] == result.conditions["aligned_distance"] == 0
+    assert result.lengths[1] == 0 < result.lengths[0]
     assert result.conditions["units_moved"][0][2] == 16
 
 
@@ -199,6 +198,16 @@ def test_a_curve_is_evaluated_at_its_points():
         assert result.lengths[1] > result.lengths[0]
 
 
+def test_a_curve_has_recomputed_statistics():
+    (train, test), points = two_networks(norm=True)
+    middle = (points[0].weights + points[1].weights) / 2
+    straight = Curve("chain", torch.stack([points[0].weights, middle, points[1].weights]))
+    result = measure(train, PathSpec(points=5), points, test, straight)
+    assert result.paths == ("raw", "recalibrated", "curve")
+    np.testing.assert_allclose(result.test_loss[2], result.test_loss[1], rtol=1e-4)
+    np.testing.assert_allclose(result.lengths, result.lengths[0], rtol=1e-6)
+
+
 # -- records and refusals -----------------------------------------------------------------------------------
 
 
@@ -234,6 +243,10 @@ def test_refusals():
     batched = Problem(train.model_at(train.weights), train.loss, train.batches, batch_norm="batch")
     with pytest.raises(InputError, match="batch_norm = 'batch'"):
         measure(batched, PathSpec(), points)
+    part = train.restricted(["0.*"])
+    ends = [Point(point.label, point.weights[: len(part.weights)], point.buffers) for point in points]
+    with pytest.raises(InputError, match="some parameters are fixed"):
+        measure(part, PathSpec(align="weights"), ends)
     for wrong in ({"points": 2}, {"batch_norm": ()}, {"batch_norm": ("running",) * 2}, {"align": "biases"}):
         with pytest.raises(InputError):
             PathSpec(**wrong)
