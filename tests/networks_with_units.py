@@ -168,6 +168,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "recurrent": (lambda: Net(_recurrent, a=linear(6, 8), again=linear(8, 8), head=linear(8, 3)), VECTOR),
     "lstm": (lambda: Net(lambda m, x: m.head(m.lstm(x)[0][:, -1]), lstm=nn.LSTM(3, 4, batch_first=True),
                          head=linear(4, 3)), TOKENS),
+    "deep_gru": (lambda: Net(lambda m, x: m.head(m.gru(x)[0].mean(1)), head=linear(8, 3),
+                             gru=nn.GRU(3, 4, 2, bidirectional=True, batch_first=True)), TOKENS),
     "plain_attention": (
         lambda: Net(lambda m, x: _plain_attention(m, m.embed(x)), embed=linear(3, 8), qkv=linear(8, 24),
                     out=linear(8, 8), head=linear(8, 3)), TOKENS,

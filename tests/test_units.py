@@ -167,8 +167,17 @@ def test_what_cannot_be_followed_is_left_out_by_name():
     mixer = units_of_problem(problem_of("token_mixer"))
     assert "a.weight" not in known(mixer.permutable)
     assert ("permutation", "a.weight", "not the same units everywhere in its input") in mixer.left_out
-    names = {name for _, name, _ in units_of_problem(problem_of("lstm")).left_out}
-    assert names == {"lstm.weight_ih_l0", "lstm.weight_hh_l0"}
+
+
+def test_units_of_recurrent_layers():
+    units = units_of_problem(problem_of("lstm"))
+    gates = [(f"lstm.{part}_{way}_l0", 0) for part in ("weight", "bias") for way in ("ih", "hh")]
+    places = exchanged(*gates, ("lstm.weight_hh_l0", 1), ("head.weight", 1))
+    assert known(units.permutable) == {"lstm.weight_ih_l0": (4, places)}
+    rows = units.permutable[0].places[0].index
+    np.testing.assert_array_equal(rows, np.arange(16).reshape(4, 4).T)  # a row of each gate
+    sizes = {g.name: g.size for g in units_of_problem(problem_of("deep_gru")).permutable}
+    assert sizes == {f"gru.weight_ih_l{layer}{way}": 4 for layer in (0, 1) for way in ("", "_reverse")}
 
 
 @pytest.mark.parametrize(
@@ -182,7 +191,8 @@ def test_what_cannot_be_followed_is_left_out_by_name():
         ("class_token", "permutation", {"token": 8, "up.weight": 16}),
         ("group_norm", "permutation", {"0.weight[0]": 4, "0.weight[4]": 4, "3.weight": 4}),
         ("shuffled", "permutation", {"a.weight": 2, "b.weight": 4}),
-        ("depthwise", "permutation", {"b.weight": 4}),
+        ("depthwise", "permutation", {"a.weight": 8, "b.weight": 4}),
+        ("depthwise", "relu", {"each.weight": 8, "b.weight": 4}),
         ("bare_parameters", "relu", {"w": 8}),
         ("own_norm", "permutation", {"gain": 8}),
         ("own_norm", "relu", {"gain": 8}),

@@ -39,14 +39,14 @@ def best_orders(similarities: Sequence[np.ndarray], blocks: int) -> list[Order]:
     with its keys and its values). Blocks change places as wholes, with those of all kinds, and units within their
     block: for each pair of blocks the best orders within are found first, and then the best order of the blocks.
     """
-    cut = [s.reshape(blocks, len(s) // blocks, blocks, -1).swapaxes(1, 2) for s in similarities]
-    within = [[[best_order(s[a, b]) for b in range(blocks)] for a in range(blocks)] for s in cut]
-    value = np.zeros((blocks, blocks))
-    for s, orders in zip(cut, within, strict=True):
-        value += [[s[a, b][np.arange(len(o)), o].sum() for b, o in enumerate(row)] for a, row in enumerate(orders)]
+    value, within = np.zeros((blocks, blocks)), []
+    for similarity in similarities:
+        pairs = similarity.reshape(blocks, len(similarity) // blocks, blocks, -1).swapaxes(1, 2)
+        within.append([[best_order(pair) for pair in row] for row in pairs])
+        for a, b in np.ndindex(blocks, blocks):
+            value[a, b] += pairs[a, b][np.arange(pairs.shape[2]), within[-1][a][b]].sum()
     order = best_order(value)
-    return [np.concatenate([b * s.shape[2] + orders[a][b] for a, b in enumerate(order)])
-            for s, orders in zip(cut, within, strict=True)]  # fmt: skip
+    return [np.concatenate([b * len(found[a][b]) + found[a][b] for a, b in enumerate(order)]) for found in within]
 
 
 def ascend(

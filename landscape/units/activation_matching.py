@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from landscape.batches import first_rows, rows_of
+from landscape.errors import InputError
 from landscape.methods.correlations import Correlations
 from landscape.methods.matching import best_orders
 from landscape.problem import Problem
@@ -31,18 +32,19 @@ def by_activations(
 ) -> Matching:
     """The permutations that maximise Σ corr(unit of one, unit of the other) over the reference's data.
 
-    A unit is compared wherever the network reads it (inputs of layers, and of sums over units such as attention's):
-    a residual stream at each reading of it. Positions and tokens are samples, as examples are. examples: only so many
-    are used. Each family is matched exactly, whatever the others do.
+    A unit is compared wherever a layer writes or reads it, or a sum over units (attention's) reads it: one of a
+    residual stream many times, and one that a ReLU always switches off at least before. Positions and tokens are
+    samples, as examples are. examples: only so many are used. Each family is matched exactly, whatever others do.
     """
     measured = iter(_similarities(reference, other, [g for family in families for g in family.groups], examples))
     similarities, unseen = {}, []
     for family in families:
-        matrices = [next(measured) for _ in family.groups]
-        if all(len(matrix) for matrix in matrices):
-            similarities[Match(family, tuple(best_orders(matrices, family.blocks)))] = matrices
-        else:
+        found = [next(measured) for _ in family.groups]
+        if all(matrix is None for matrix in found):
             unseen.append((family.name, UNSEEN))
+            continue
+        matrices = [np.zeros((g.size, g.size)) if m is None else m for g, m in zip(family.groups, found, strict=True)]
+        similarities[Match(family, tuple(best_orders(matrices, family.blocks)))] = matrices
 
     def objective(kept: Sequence[Match]) -> float:
         return sum(
@@ -56,8 +58,8 @@ def by_activations(
 
 def _similarities(
     reference: Problem, other: Problem, groups: Sequence[Group], examples: int | None
-) -> list[np.ndarray]:
-    """For each group the correlations of all pairs of units, summed over the group's sites; empty without any."""
+) -> list[np.ndarray | None]:
+    """For each group the correlations of all pairs of units, summed over the group's sites; None without any."""
     totals = [[Correlations() for _ in group.sites] for group in groups]
     wanted = {(site.operation, site.leaf) for group in groups for site in group.sites}
     for inputs in _limited(reference, examples):
@@ -68,7 +70,7 @@ def _similarities(
                 if x is not None and y is not None:
                     total.add(x, y)
     matrices = [[total.matrix() for total in sums if total.count] for sums in totals]
-    return [np.sum(found, 0) if found else np.empty((0, 0)) for found in matrices]
+    return [np.sum(found, 0) if found else None for found in matrices]
 
 
 class _Reader(Operations):
@@ -84,7 +86,10 @@ class _Reader(Operations):
     def see(self, name: str, func: Any, args: tuple, kwargs: dict, result: Any) -> None:
         if self.number in self._wanted:
             leaves = tree_leaves((args, kwargs, result))
-            self.found |= {(self.number, k): leaves[k].clone() for k in self._wanted[self.number]}
+            for k in self._wanted[self.number]:
+                if k >= len(leaves) or not isinstance(leaves[k], Tensor):
+                    raise InputError("the network does other things with other batches. Use how = 'weights'.")
+                self.found[self.number, k] = leaves[k].clone()
 
 
 def _read(problem: Problem, inputs: Any, wanted: Collection[tuple[int, int]]) -> dict[tuple[int, int], Tensor]:

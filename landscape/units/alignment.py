@@ -71,7 +71,7 @@ def align(
     (`landscape.units`); each is verified on the other problem's data. Raises `InputError` when the two are not of one
     architecture, or not on one device in one dtype.
     """
-    AlignSpec(how, restarts, examples, seed)  # validates
+    AlignSpec(how=how, restarts=restarts, match_examples=examples, seed=seed)  # validates
     check_same_architecture(reference, other)
     units = units_of_problem(reference)
     if how == "weights":

@@ -4,12 +4,13 @@
 the sums Σ_s p[h, t, s]·v[h, s, d] that they weigh: what is summed by one head belongs to it.
 """
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from landscape.units.elementwise import core, uniform, varying
+from landscape.units.elementwise import core, named, settled, uniform, varying
 from landscape.units.layers import consume, produce
 from landscape.units.tape import Rule, Tape, bound, unknown
 
@@ -79,14 +80,52 @@ def attention(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, resul
     q, k, v, mask = bound(args, kwargs, "query", "key", "value", "attn_mask")
     labels = tape.labels(v)
     odd = labels is not None and (varying(labels)[-2] or labels.shape[:-2] != result.shape[:-2])
-    if odd or any(tape.is_leaf(x) for x in (q, k, v)) or (mask is not None and tape.concerns(mask)):
+    if odd or any(tape.is_leaf(x) for x in (q, k, v)):
         return unknown(tape, name, func, args, kwargs, result)
     scores = torch.Size((*result.shape[:-1], k.shape[-2]))
     heads = contract(tape, q, tape.labels(q), k, tape.labels(k), scores)
-    if heads is not None and (labels is None or not uniform(heads, mask)):
-        tape.ties.fix(core(heads)[0], "its mask or its values cannot be exchanged")
-        heads = None
+    heads = biased(tape, heads, mask)
+    if heads is not None and labels is None:
+        tape.ties.fix(core(heads)[0], "weighs what cannot be transformed")
     tape.label(result, None if labels is None else averaged(tape, None, heads, labels, result.shape))
 
 
-ATTENTION: dict[str, Rule] = {**dict.fromkeys(("matmul", "addmm"), matmul), "scaled_dot_product_attention": attention}
+def biased(tape: Tape, heads: Tensor | None, mask: Any) -> Tensor | None:
+    """Labels of the scores with a mask added: what each head adds of its own (relative positions) goes with it."""
+    own = tape.labels(mask)
+    if heads is not None and own is not None:
+        tape.ties.fix(core(own)[0], "added to what has no scale", place=False)
+        a, b = core(heads, own.expand(heads.shape))
+        tape.ties.tie(a, b, "added to what cannot be transformed")
+        return heads
+    tape.fix(mask, "added to what cannot be transformed")
+    if heads is not None and not uniform(heads, mask):
+        tape.ties.fix(core(heads)[0], "a mask that differs from head to head")
+        return None
+    return heads
+
+
+def masked(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result: Any) -> None:
+    """A number, the same for all units, in some places: `masked_fill`, and `where` with one number."""
+    if name == "where":
+        mask, x, value = bound(args, kwargs, "condition", "input", "other")
+        x, value = (value, x) if tape.labels(x) is None else (x, value)
+    else:
+        x, mask, value = bound(args, kwargs, "input", "mask", "value")
+    labels = tape.labels(x)
+    if isinstance(value, Tensor) and (value.numel() != 1 or tape.concerns(value)):
+        return unknown(tape, name, func, args, kwargs, result)
+    if labels is None:
+        return tape.label(result, None)
+    if not uniform(labels, mask):
+        tape.ties.fix(core(labels)[0], f"{name} that differs from unit to unit", scale=False)
+    if float(value) not in (0.0, math.inf, -math.inf):
+        tape.ties.fix(core(labels)[0], f"{name} with a number", place=False)
+    tape.label(result, settled(labels).expand(result.shape))
+
+
+ATTENTION: dict[str, Rule] = {
+    **named(matmul, "matmul addmm"),
+    **named(masked, "masked_fill where"),
+    "scaled_dot_product_attention": attention,
+}

@@ -1,6 +1,5 @@
 """Rules for operations that treat each element by itself, or move elements without changing them."""
 
-import math
 from typing import Any
 
 import torch
@@ -120,25 +119,6 @@ def uniform(labels: Tensor, other: Any) -> bool:
     return all(not v or a < missing or other.shape[a - missing] == 1 for a, v in enumerate(varying(labels)))
 
 
-def masked(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result: Any) -> None:
-    """A number, the same for all units, in some places: `masked_fill`, and `where` with one number."""
-    if name == "where":
-        mask, x, value = bound(args, kwargs, "condition", "input", "other")
-        x, value = (value, x) if tape.labels(x) is None else (x, value)
-    else:
-        x, mask, value = bound(args, kwargs, "input", "mask", "value")
-    labels = tape.labels(x)
-    if isinstance(value, Tensor) and (value.numel() != 1 or tape.concerns(value)):
-        return unknown(tape, name, func, args, kwargs, result)
-    if labels is None:
-        return tape.label(result, None)
-    if not uniform(labels, mask):
-        tape.ties.fix(core(labels)[0], f"{name} that differs from unit to unit", scale=False)
-    if float(value) not in (0.0, math.inf, -math.inf):
-        tape.ties.fix(core(labels)[0], f"{name} with a number", place=False)
-    tape.label(result, settled(labels).expand(result.shape))
-
-
 def largest(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result: Any) -> None:
     """`max` and `min` of two tensors; the reductions of these names have rules of their own."""
     rule: Rule = pairwise if len(args) > 1 and isinstance(args[1], Tensor) else unknown
@@ -208,6 +188,5 @@ ELEMENTWISE: dict[str, Rule] = {
     **named(empty, "new_zeros new_ones new_empty new_full new_tensor"),
     **named(dropout, "dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout"),
     **named(clamp, "clamp clip clamp_min"),
-    **named(masked, "masked_fill where"),
     "prelu": prelu,
 }

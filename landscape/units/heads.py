@@ -1,6 +1,7 @@
 """Attention heads that may change places as wholes, found among units that take part in the sums of one head alone."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,24 +21,36 @@ class _Head:
         return _Head(self.own | other.own, self.sums | other.sums, self.units | other.units)
 
 
-def like_heads(units: Sequence[Unit], solved: Solved) -> list[list[list[list[Unit]]]]:
-    """Sets of heads that may change places: for each kind of units in them a list of the heads' units.
+Heads = list[list[list[Unit]]]
+"""Heads that are alike: for each kind of units in them a list of the heads' units."""
+
+
+def like_heads(units: Sequence[Unit], solved: Solved, constants: Set[int]) -> list[Heads]:
+    """Sets of heads that may change places.
 
     Heads are alike when their units are in equal places and, but for the heads' own sums, in the same sums. Heads
-    with units that must stay are left out. units: all those that may change places at all.
+    with units that must stay are left out, and those with numbers of their own in a constant, such as the slope of a
+    mask. units: all those that may change places at all. constants: numbers of such tensors.
     """
-    by_component = {unit.component: unit for unit in units}
+    components = {unit.component for unit in units}
     alike: dict[Any, list[dict[Any, list[Unit]]]] = {}
     for head in _heads(solved):
-        if all(component in by_component for component in head.units):
-            kinds: dict[Any, list[Unit]] = {}
-            for component in by_component:
-                if component in head.units or component in head.own:
-                    unit = by_component[component]
-                    key = unit.shape(), unit.contexts - head.sums, len(unit.contexts & head.sums)
-                    kinds.setdefault(key, []).append(unit)
-            alike.setdefault(frozenset((key, len(members)) for key, members in kinds.items()), []).append(kinds)
-    return [[[kinds[key] for kinds in heads] for key in heads[0]] for heads in alike.values() if len(heads) > 1]
+        kinds = _kinds(head, units)
+        tensors = {tensor for unit in itertools.chain(*kinds.values()) for tensor, *_ in unit.entries}
+        if head.units <= components and not tensors & constants:
+            key = frozenset((kind, len(members)) for kind, members in kinds.items())
+            alike.setdefault(key, []).append(kinds)
+    return [[[kinds[kind] for kinds in heads] for kind in heads[0]] for heads in alike.values() if len(heads) > 1]
+
+
+def _kinds(head: _Head, units: Sequence[Unit]) -> dict[Any, list[Unit]]:
+    """The head's units, apart by what keeps them from changing places."""
+    kinds: dict[Any, list[Unit]] = {}
+    for unit in units:
+        if unit.component in head.units | head.own:
+            kind = unit.shape(), unit.contexts - head.sums, len(unit.contexts & head.sums)
+            kinds.setdefault(kind, []).append(unit)
+    return kinds
 
 
 def _heads(solved: Solved) -> Iterator[_Head]:

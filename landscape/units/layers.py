@@ -69,10 +69,24 @@ def convolution(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, res
     x, weight, bias, *_, groups = bound(
         args, kwargs, "input", "weight", "bias", "stride", "padding", "dilation", "groups"
     )
+    if tape.is_leaf(weight) and groups == x.shape[1] > 1 and x.dim() == weight.dim():
+        return depthwise(tape, x, weight, bias, result)
     if not tape.is_leaf(weight) or groups not in (None, 1) or x.dim() != weight.dim():
         return unknown(tape, f"{name} with groups" if groups not in (None, 1) else name, func, args, kwargs, result)
     consume(tape, x, 1, weight, 1)
     produce(tape, result, 1, weight, 0, bias)
+
+
+def depthwise(tape: Tape, x: Tensor, weight: Tensor, bias: Any, result: Tensor) -> None:
+    """Each channel has filters of its own: they go where it goes, and their scale is that of the result."""
+    tape.note(x)
+    labels = along(tape, x, 1)
+    produce(tape, result, 1, weight, 0, bias)
+    nodes = tape.axis(weight, 0)
+    if labels is None:
+        return tape.ties.fix(nodes, "fed by what cannot be transformed", scale=False)
+    tape.ties.fix(labels, "filtered alone", place=False)
+    tape.ties.tie(labels.repeat_interleave(len(nodes) // len(labels)), nodes, "fed by what cannot be transformed")
 
 
 def embedding(tape: Tape, name: str, func: Any, args: tuple, kwargs: dict, result: Any) -> None:

@@ -1,7 +1,7 @@
 """The operations of a run, one after another: their names, and their numbers, which are the same at every run."""
 
-import types
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 from torch.overrides import TorchFunctionMode
@@ -39,7 +39,7 @@ _COMPOSED = ("multi_head_attention_forward",)
 def _opened(func: Any) -> Callable[..., Any]:
     """The function without its first lines, which hand the whole call to whoever watches operations."""
     known = {**func.__globals__, "has_torch_function": lambda tensors: False}
-    opened = types.FunctionType(func.__code__, known, func.__name__, func.__defaults__, func.__closure__)
+    opened = FunctionType(func.__code__, known, func.__name__, func.__defaults__, func.__closure__)
     opened.__kwdefaults__ = func.__kwdefaults__
     return opened
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from landscape.units.elementwise import core
 from landscape.units.groups import Family, Group, Place, Site, Units
-from landscape.units.heads import like_heads
+from landscape.units.heads import Heads, like_heads
 from landscape.units.layers import LOOKED_UP
 from landscape.units.tape import Appearance, Tape
 from landscape.units.ties import FIXED, Solved
@@ -17,25 +17,27 @@ from landscape.units.unit import Unit
 OUTPUT = "output of the network"
 
 
-def sorted_units(tape: Tape, order: Sequence[str]) -> Units:
-    """The units that a tape recorded; order: names of its leaves."""
-    return _Sorted(tape, order).units()
+def sorted_units(tape: Tape, parameters: Sequence[str], buffers: Sequence[str]) -> Units:
+    """The units that a tape recorded; parameters and buffers: names of its leaves."""
+    return _Sorted(tape, parameters, buffers).units()
 
 
 class _Sorted:
     """The tape's components, as units and groups of units with equal places."""
 
-    def __init__(self, tape: Tape, order: Sequence[str]):
-        self.tape, self.order, self.solved = tape, order, tape.ties.solve()
-        self.rank = {name: i for i, name in enumerate(order)}
+    def __init__(self, tape: Tape, parameters: Sequence[str], buffers: Sequence[str]):
+        self.tape, self.order, self.solved = tape, (*parameters, *buffers), tape.ties.solve()
+        self.rank = {name: i for i, name in enumerate(self.order)}
+        statistics = {name for (name, _), roles in tape.roles.items() if roles & {"mean", "variance"}}
+        self.constants = {self.rank[name] for name in buffers if name not in statistics}
 
     def units(self) -> Units:
         solved = self.solved
         permutable = self._collected(solved.places, solved.place_reasons, np.zeros_like(solved.signs), solved)
         scaled = self._collected(solved.scales, solved.scale_reasons, self._oriented(), None)
         features = self._features()
-        exchanged = self._grouped((u for u in permutable if sum(map(len, u.entries.values())) > 1), features)
-        heads = like_heads(permutable, solved)
+        several = [u for u in permutable if sum(map(len, u.entries.values())) > 1]
+        exchanged = self._grouped(several, features)
         groups = self._grouped(scaled)
         roles = [{place.role for place in group.places} for group in groups]
         signs = [{place.exponent for place in group.places} for group in groups]
@@ -48,16 +50,22 @@ class _Sorted:
             *(("permutation", g.name, "no other unit has the same places") for g in exchanged if g.size == 1),
             *(("rescaling", g.name, "normalised by batch norm and used without") for g in mixed),
         ]
-        several = tuple(g for g in exchanged if g.size > 1)
-        return Units(several, tuple(plain), tuple(absorbed), tuple(left), self._families(several, heads, features))
+        heads = like_heads(permutable, solved, self.constants)
+        families = (*self._alone(several, heads, features), *self._together(heads, features))
+        return Units(tuple(g for g in exchanged if g.size > 1), tuple(plain), tuple(absorbed), tuple(left), families)
 
-    def _families(self, groups: Sequence[Group], heads: Sequence[Any], features: Sequence[Any]) -> tuple[Family, ...]:
-        """The groups, those of heads that may change places put together."""
-        families = [
+    def _together(self, heads: Sequence[Heads], features: Sequence[Any]) -> list[Family]:
+        """A family for each set of heads, with a group for each kind of units in them."""
+        return [
             Family(tuple(self._group(list(itertools.chain(*kind)), features) for kind in kinds), len(kinds[0]))
             for kinds in heads
         ]
-        return (*(Family((group,)) for group in groups if not _within(group, families)), *families)
+
+    def _alone(self, units: Sequence[Unit], heads: Sequence[Heads], features: Sequence[Any]) -> list[Family]:
+        """A family for each group of the units that are in no head."""
+        inside = {unit.component for kinds in heads for kind in kinds for members in kind for unit in members}
+        groups = self._grouped((unit for unit in units if unit.component not in inside), features)
+        return [Family((group,)) for group in groups if group.size > 1]
 
     def _oriented(self) -> np.ndarray:
         """Signs such that the first tensor that produces a component's units has +1."""
@@ -147,12 +155,3 @@ def _sites(members: Sequence[Unit], appearances: Sequence[Any]) -> tuple[Site, .
         if rows[0] and len({len(row) for row in rows}) == 1:
             found.append(Site(seen.operation, seen.leaf, axes, count, np.array(rows)))
     return tuple(found)
-
-
-def _within(group: Group, families: Sequence[Family]) -> bool:
-    """Whether the group's units are among those of a family."""
-    mine = group.places[0]
-    return any(
-        (place.tensor, place.axis) == (mine.tensor, mine.axis) and bool(np.isin(mine.index, place.index).all())
-        for family in families for merged in family.groups for place in merged.places
-    )  # fmt: skip

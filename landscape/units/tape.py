@@ -1,8 +1,8 @@
 """One run of a model, with every activation's elements labelled by the hidden unit that they belong to.
 
 Each tensor of the run has a shadow of its shape that holds, for every element, the node (`ties`) of its unit:
-operations that only move numbers do to the shadow what they do to the tensor, and others tie nodes by the rules of
-`landscape.units.rules`. So nothing about the architecture is written down, and any eager model can be followed.
+operations that only move numbers do to the shadow what they do to the tensor, and others tie nodes by rules. So
+nothing about the architecture is written down, and any eager model can be followed.
 """
 
 from collections.abc import Callable, Mapping

@@ -16,6 +16,7 @@ from landscape.units.groups import Units
 from landscape.units.layers import LAYERS
 from landscape.units.norms import NORMS
 from landscape.units.operations import Operations
+from landscape.units.recurrent import RECURRENT
 from landscape.units.sorting import OUTPUT, sorted_units
 from landscape.units.tape import Tape
 
@@ -30,12 +31,12 @@ def units_of(model: nn.Module, inputs: Any) -> Units:
     state = {k: p.detach().clone() for k, p in model.named_parameters()}
     buffers = {k: b.clone() for k, b in model.named_buffers()}
     leaves = state | {k: b for k, b in buffers.items() if k in names and b.is_floating_point() and b.dim()}
-    tape = Tape(leaves, {**ELEMENTWISE, **LAYERS, **ATTENTION, **NORMS})
+    tape = Tape(leaves, {**ELEMENTWISE, **LAYERS, **ATTENTION, **NORMS, **RECURRENT})
     outputs = run(model, {**state, **buffers}, inputs, tape)
     for x in tree_leaves(outputs):
         if isinstance(x, Tensor):
             tape.fix(x, OUTPUT)
-    return sorted_units(tape, list(leaves))
+    return sorted_units(tape, list(state), [name for name in leaves if name not in state])
 
 
 def run(model: nn.Module, state: Mapping[str, Tensor], inputs: Any, watched: Operations) -> Any:
