@@ -68,8 +68,8 @@ def _outputs(names: list[str], saving: Mapping[str, Any]) -> list[Path]:
 def _warnings(first: Opened, spec: PathSpec) -> list[str]:
     if first.train.has_batch_norm and "recomputed" not in spec.batch_norm:
         return [
-            "this network has batch norm, whose statistics do not fit the weights between two checkpoints: barriers "
-            "without recomputed statistics are far too high. Add --batch-norm recomputed."
+            "this network has batch norm, and no path has recomputed statistics: between two checkpoints others do not "
+            "fit the activations, which can make a barrier by itself. Add --batch-norm recomputed."
         ]
     return []
 

@@ -52,13 +52,16 @@ def test_three_checkpoints_make_three_pairs(runs):
     assert "does not exist yet" in refused("path", "barrier", *runs.values(), "-o", "all.safetensors", *QUICK)
 
 
-def test_batch_norm_without_recomputed_statistics_gets_a_warning(tmp_path):
+def test_recomputed_statistics_lower_the_barrier_and_their_lack_gets_a_warning():
     for seed in (0, 1):
-        words = ["--model", "mlp", "--model-arg", "norm=batch", "--epochs", 1, "--seed", seed]
+        words = ["--model", "cnn", "--model-arg", "norm=batch", "--epochs", 2, "--lr", 0.05, "--seed", seed]
         run("train", f"n{seed}", *words)
-    both = run("path", "barrier", "n0", "n1", "--examples", 100, *QUICK)
-    assert "batch norm, whose" not in both.stderr
-    assert "recalibrated" in both.stdout
+    both = run("path", "barrier", "n0", "n1", "-o", "both.safetensors", *QUICK)
+    assert "network has batch norm" not in both.stderr
+    result = load("both.safetensors")
+    assert isinstance(result, PathResult)
+    assert result.paths == ("raw", "recalibrated")
+    assert (result.barriers[1] < 0.6 * result.barriers[0]).all()
     told = run("path", "barrier", "n0", "n1", "--examples", 100, "--batch-norm", "interpolated", *QUICK)
     assert "note: this network has batch norm" in told.stderr
     assert "recalibrated" not in told.stdout
