@@ -130,7 +130,7 @@ def compare_all(
     from landscape import compare, correlate
 
     output = choose_output(saving["output"], "correlation" if ranks else "comparison", saving["overwrite"])
-    pairs = [_labelled(text) for text in checkpoints]
+    pairs = [labelled(text) for text in checkpoints]
 
     def entries() -> Any:
         for label, path in pairs:
@@ -144,7 +144,7 @@ def compare_all(
     store(result, output, {}, saving["as_json"])
 
 
-def _labelled(text: str) -> tuple[str | None, str]:
+def labelled(text: str) -> tuple[str | None, str]:
     """`label=path`, or a path alone (also one that has an equals sign in it and exists)."""
     label, sign, path = text.partition("=")
     return (None, text) if not sign or Path(text).exists() else (label, path)
@@ -222,7 +222,11 @@ def train_run(folder: str, source: SourceSpec, spec: TrainSpec) -> None:
     device = choose_device(source.device)
     with progress("train") as report:
         trained = train(model, dataset, spec, folder, record, report, device, source.loss)
-    last = trained.history[-1]
+    tell_last_epoch(trained.history[-1], folder)
+
+
+def tell_last_epoch(last: Mapping[str, Any], folder: str) -> None:
+    """The metrics with which a training ended, and where it is."""
     click.echo(" · ".join(f"{key} {number(value)}" for key, value in last.items() if value is not None))
     click.echo(f"saved {folder}", err=True)
 

@@ -14,6 +14,7 @@ from landscape.results import (
     DependenceResult,
     HessianResult,
     MeasuresResult,
+    PathResult,
     Result,
     SharpnessResult,
     SurfaceResult,
@@ -145,6 +146,22 @@ def _track(result: TrackResult) -> Grid:
     return Grid(title, tuple(shown), rows)
 
 
+def _path(result: PathResult) -> Grid:
+    """A row for each path and quantity; errors in percent."""
+    rows = []
+    for i, path in enumerate(result.paths):
+        for quantity in result.quantities:
+            k, error = result.QUANTITIES.index(quantity), quantity.endswith("error")
+            tables = (result.barriers, result.barrier_accuracy, result.rises)
+            barrier, accuracy, rise = ((100 if error else 1) * table[i, k] for table in tables)
+            rows.append((
+                path, f"{quantity} (%)" if error else quantity, Number(barrier), Number(accuracy, form=".1g"),
+                Number(result.barrier_t[i, k], form=".3f"), Number(rise), Number(result.lengths[i]),
+            ))  # fmt: skip
+    headings = ("path", "of", "barrier", "known to", "at t", "above the higher end", "length")
+    return Grid(f"Paths from {result.labels[0]} to {result.labels[1]}", headings, tuple(rows))
+
+
 _GRIDS: dict[type[Result], Callable[[Any], Grid]] = {
     CorrelationResult: correlation,
     DependenceResult: dependence,
@@ -156,6 +173,7 @@ _GRIDS: dict[type[Result], Callable[[Any], Grid]] = {
     AuditResult: audit,
     SurfaceResult: _surface,
     BasinResult: basin,
+    PathResult: _path,
     ComparisonResult: comparison,
     TrackResult: _track,
 }

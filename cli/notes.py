@@ -12,6 +12,7 @@ from landscape.results import (
     DensityResult,
     HessianResult,
     MeasuresResult,
+    PathResult,
     Result,
     SurfaceResult,
     TraceResult,
@@ -115,6 +116,22 @@ def _track(result: TrackResult) -> list[str]:
     return lines
 
 
+def _path(result: PathResult) -> list[str]:
+    """What a barrier is, and what was done for the rows."""
+    c = result.conditions
+    lines = [
+        "Barrier: max over t of f(t) − ((1−t)·f(0) + t·f(1)), at points evaluated; known to: how far the parabola "
+        f"through the maximum disagrees. {result.evaluations} passes over data.",
+    ]
+    if "units_moved" in c:
+        moved, units = (sum(group[k] for group in c["units_moved"]) for k in (1, 2))
+        lines.append(f"Aligned by {result.spec.align}: {moved} of {units} hidden units took another place.")
+        lines += [f"Not aligned: {name} ({reason})" for name, reason in c["units_left_out"]]
+    if not np.isfinite(result.barriers[~np.isnan(result.barriers)]).all():
+        lines.append("inf: a loss on the path is not finite.")
+    return lines
+
+
 def _measures(result: MeasuresResult | AuditResult) -> list[str]:
     return [f"No {measure}: {reason}" for measure, reason in result.undefined]
 
@@ -198,6 +215,7 @@ _NOTES = {
     DensityResult: _density,
     TraceResult: _trace,
     TrackResult: _track,
+    PathResult: _path,
     AuditResult: _audit,
     MeasuresResult: _measures,
     ComparisonResult: _comparison,

@@ -15,6 +15,7 @@ from landscape.results import (
     DependenceResult,
     HessianResult,
     MeasuresResult,
+    PathResult,
     Result,
     SharpnessResult,
     SurfaceResult,
@@ -41,6 +42,7 @@ _NAMES: dict[type[Result], tuple[str, ...]] = {
     SharpnessResult: ("space", "ε", "sharpness (%)", "active bounds (%)"),
     MeasuresResult: ("name", "value"),
     CorrelationResult: ("name",),
+    PathResult: ("path", "quantity"),
     DependenceResult: ("setting",),
 }
 """The first columns, where they are shown under other headings."""

@@ -23,6 +23,7 @@ from landscape.results import (
     DependenceResult,
     HessianResult,
     MeasuresResult,
+    PathResult,
     Result,
     SharpnessResult,
     SurfaceResult,
@@ -33,6 +34,7 @@ from landscape.spec import LineSpec, PlaneSpec
 
 from . import (
     audit,
+    barriers,
     comparison,
     correlation,
     density,
@@ -68,6 +70,7 @@ RECIPES: dict[str, Callable[..., Figure]] = {
     "track": track.draw,
     "dependence": dependence.draw,
     "merge_tree": merge_tree.draw,
+    "barriers": barriers.draw,
 }
 """Recipe name -> function of a list of results and keyword options."""
 
@@ -104,6 +107,8 @@ def recipe_for(results: Sequence[Result]) -> str:
         return "trace"
     if kinds == {TrackResult} and len(results) == 1:
         return "track"
+    if kinds == {PathResult}:
+        return "barriers"
     if kinds == {MeasuresResult}:
         return "measures"
     if kinds == {AuditResult} and len(results) == 1:

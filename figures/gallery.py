@@ -28,6 +28,7 @@ GALLERY: Pictures = {
     **DEMO,
     "correlation": ("correlation", ("correlation",), {}),
     "audit": ("audit", ("audit",), {}),
+    "barriers": ("barriers", ("barrier-64a-64b", "barrier-64a-256", "barrier-64b-256"), {}),
     "keskar_dependence": ("dependence", ("keskar-dependence",), {}),
 }
 

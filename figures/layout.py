@@ -73,6 +73,15 @@ def settle(figure: Figure) -> Figure:
     return figure
 
 
+def cross_out(axes: Axes, x: np.ndarray, colour: str) -> None:
+    """Crosses on the upper edge, for points that have no finite value."""
+    if len(x):
+        axes.plot(
+            x, np.ones(len(x)), linestyle="none", marker="x", color=colour, markersize=3.6,
+            transform=axes.get_xaxis_transform(), clip_on=False, zorder=5,
+        )  # fmt: skip
+
+
 _SIDES = ((1, 1), (-1, 1), (1, -1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1))
 _ALIGN = {1: ("left", "bottom"), -1: ("right", "top"), 0: ("center", "center")}
 

@@ -12,7 +12,7 @@ from landscape.errors import InputError, illegal
 from landscape.results import SurfaceResult
 from landscape.spec import LineSpec
 
-from .layout import legend_below, new_figure, settle, wrap
+from .layout import cross_out, legend_below, new_figure, settle, wrap
 from .scales import choose_scale, limits, scale_axis
 from .style import INK, LOOKS, VERMILLION, Look, style
 
@@ -94,12 +94,7 @@ def _draw_axis(axes: Axes, x: np.ndarray, curves: dict[str, np.ndarray], as_: Lo
             x, middle, color=as_.colour, linestyle=_DASHES[split], marker=as_.marker, markersize=2.6,
             markerfacecolor=open_marker, markeredgewidth=0.7, zorder=3, gid=f"{split}-middle",
         )  # fmt: skip
-        lost = ~np.isfinite(rows).all(axis=0)
-        if lost.any():
-            axes.plot(
-                x[lost], np.ones(lost.sum()), linestyle="none", marker="x", color=as_.colour, markersize=3.6,
-                transform=axes.get_xaxis_transform(), clip_on=False, zorder=5,
-            )  # fmt: skip
+        cross_out(axes, x[~np.isfinite(rows).all(axis=0)], as_.colour)
 
 
 def _loss_axis(axes: Axes, curves: dict[str, np.ndarray], scale: str) -> None:

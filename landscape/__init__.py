@@ -11,6 +11,7 @@ What can be asked (`landscape.spec`), of what (`Problem`, `open_checkpoint`), wh
     audit       the same before and after rescalings and permutations that keep the function
     surface     the loss along lines, arcs and planes
     basin       shape of the basins a surface shows, merge tree of its minima, passes between them
+    path        barriers between minima, and curves of low loss that join them
     compare     several checkpoints in one table
     track       the checkpoints of one training: eigenvalues, edge of stability, distance from the start
     train       the trainer: SAM as a switch on any optimiser
@@ -23,7 +24,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from landscape import audit, basin, compare, density, hessian, measures, sharpness, surface, trace, track
+    from landscape import audit, basin, compare, density, hessian, measures, path, sharpness, surface, trace, track
     from landscape.checkpoints import open_checkpoint
     from landscape.problem import Problem
     from landscape.results import load, save
@@ -39,6 +40,7 @@ __all__ = [
     "load",
     "measures",
     "open_checkpoint",
+    "path",
     "save",
     "sharpness",
     "surface",

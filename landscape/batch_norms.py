@@ -1,8 +1,9 @@
 """Batch-norm layers of a model, and their statistics at other weights."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -58,3 +59,20 @@ def recomputed(
             module.train(training)
             module.momentum = momentum
     return {k: b for k, b in buffers.items() if b.is_floating_point()}
+
+
+STATISTICS = ("running_mean", "running_var")
+"""How the names of batch-norm statistics end among a model's buffers."""
+
+
+def combined(
+    buffers: Sequence[Mapping[str, Tensor]], means: Sequence[float], shares: Sequence[float]
+) -> dict[str, Tensor]:
+    """The buffers that all have: running means weighted by `means`, others by `shares`; variances never below 0."""
+    total: dict[str, Tensor] = {}
+    for name in [name for name in buffers[0] if all(name in own for own in buffers)]:
+        weights = means if name.endswith("running_mean") else shares
+        total[name] = torch.stack([w * own[name] for w, own in zip(weights, buffers, strict=True)]).sum(0)
+        if name.endswith("running_var"):
+            total[name].clamp_(min=0)
+    return total

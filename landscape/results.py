@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from landscape.basin_result import BasinResult
+from landscape.path_result import PathResult
 from landscape.record import Result, load, save
 from landscape.spec import (
     CorrelateSpec,
@@ -22,8 +23,8 @@ from landscape.surface_result import SurfaceResult
 
 __all__ = [
     "AuditResult", "BasinResult", "ComparisonResult", "CorrelationResult", "DensityResult", "DependenceResult",
-    "HessianResult", "MeasuresResult", "Result", "SharpnessResult", "SurfaceResult", "TraceResult", "TrackResult",
-    "load", "save",
+    "HessianResult", "MeasuresResult", "PathResult", "Result", "SharpnessResult", "SurfaceResult", "TraceResult",
+    "TrackResult", "load", "save",
 ]  # fmt: skip
 
 

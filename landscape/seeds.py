@@ -104,3 +104,8 @@ def permutation(rng: Generator, count: int) -> Tensor:
 def integers(rng: Generator, below: int, shape: tuple[int, ...]) -> Tensor:
     """Whole numbers 0 … below − 1, equally likely, on the CPU."""
     return torch.randint(below, shape, generator=rng)
+
+
+def position() -> float:
+    """A number uniform in [0, 1), from torch's global state on the CPU (see `global_stream`)."""
+    return torch.rand((), dtype=torch.float64).item()

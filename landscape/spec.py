@@ -7,13 +7,13 @@ from typing import Any
 from landscape.basin_spec import BasinSpec
 from landscape.errors import illegal
 from landscape.fields import Spec, option
-from landscape.path_spec import AlignSpec
+from landscape.path_spec import AlignSpec, CurveSpec, PathSpec
 from landscape.surface_spec import AxesSpec, GridSpec, LineSpec, PlaneSpec
 
 __all__ = [
     "ENGINES", "LOSSES", "MEASURES", "AlignSpec", "Arguments", "AxesSpec", "BasinSpec", "CompareSpec", "CorrelateSpec",
-    "DensitySpec", "GridSpec", "HessianSpec", "LineSpec", "MeasuresSpec", "PlaneSpec", "ProblemSpec", "SharpnessSpec",
-    "SourceSpec", "TraceSpec", "TrackSpec", "TrainSpec",
+    "CurveSpec", "CurveTrainSpec", "DensitySpec", "GridSpec", "HessianSpec", "LineSpec", "MeasuresSpec", "PathSpec",
+    "PlaneSpec", "ProblemSpec", "SharpnessSpec", "SourceSpec", "TraceSpec", "TrackSpec", "TrainSpec",
 ]  # fmt: skip
 
 Arguments = tuple[tuple[str, str], ...]
@@ -266,3 +266,13 @@ class TrainSpec(Spec):
     save_every: int = option(10, "keep a checkpoint every so many epochs (first and last always)", minimum=1)
     tensorboard: bool = option(False, "write TensorBoard event files")
     seed: int = option(0, "seed of initialisation, order of examples and dropout", minimum=0)
+
+
+@dataclass(frozen=True)
+class CurveTrainSpec(TrainSpec):
+    """How to train a connecting curve: as a network, from the straight line, for fewer epochs."""
+
+    epochs: int = option(30, "passes over the training data", minimum=1)
+    learning_rate: float = option(0.05, "learning rate at the schedule's top", minimum=0, flag="--lr")
+    schedule: str = option("cosine", "learning-rate schedule", choices=("constant", "cosine", "step"))
+    seed: int = option(0, "seed of the points on the curve, the order of examples and dropout", minimum=0)

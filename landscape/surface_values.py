@@ -3,12 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from landscape import surface_curvature
 from landscape.aliases import Vector
+from landscape.batch_norms import STATISTICS, combined
 from landscape.errors import InputError
 from landscape.evaluation.evaluator import Evaluator
 from landscape.methods.scan import Index
@@ -17,7 +14,6 @@ from landscape.surface_geometry import Slice, SurfaceSpec
 from landscape.surface_points import Point
 
 _SETS = ("train", "test")
-_STATISTICS = ("running_mean", "running_var")
 
 
 def extra_names(spec: SurfaceSpec, metrics: Mapping[str, Metric], sets: int) -> tuple[str, ...]:
@@ -72,22 +68,12 @@ def _statistics(
 ) -> Callable[[Vector, Index], Buffers]:
     first = points[0].buffers
     if spec.batch_norm == "interpolated":
-        return lambda w, cell: _combined([p.buffers for p in points], where.means[cell], where.shares[cell])
+        buffers = [point.buffers for point in points]
+        return lambda w, cell: combined(buffers, where.means[cell].tolist(), where.shares[cell].tolist())
     if spec.batch_norm == "recomputed" and problem.has_batch_norm:
-        others = {name: buffer for name, buffer in first.items() if not name.endswith(_STATISTICS)}
+        others = {name: buffer for name, buffer in first.items() if not name.endswith(STATISTICS)}
         return lambda w, cell: {**problem.recomputed_buffers(w, spec.recompute_examples), **others}
     return lambda w, cell: first
-
-
-def _combined(buffers: Sequence[Buffers], means: np.ndarray, shares: np.ndarray) -> Buffers:
-    """Running means weighted by `means`, all other buffers by `shares`; variances never below 0."""
-    total: dict[str, Tensor] = {}
-    for name in [name for name in buffers[0] if all(name in own for own in buffers)]:
-        weights = (means if name.endswith("running_mean") else shares).tolist()
-        total[name] = torch.stack([w * own[name] for w, own in zip(weights, buffers, strict=True)]).sum(0)
-        if name.endswith("running_var"):
-            total[name].clamp_(min=0)
-    return total
 
 
 @contextmanager

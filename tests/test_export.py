@@ -23,6 +23,7 @@ from landscape.results import (
     DensityResult,
     HessianResult,
     MeasuresResult,
+    PathResult,
     Result,
     SharpnessResult,
     SurfaceResult,
@@ -36,6 +37,7 @@ from landscape.spec import (
     HessianSpec,
     LineSpec,
     MeasuresSpec,
+    PathSpec,
     PlaneSpec,
     SharpnessSpec,
     TraceSpec,
@@ -106,6 +108,16 @@ def surface(spec: Spec, y: np.ndarray) -> SurfaceResult:
     )  # fmt: skip
 
 
+def paths() -> PathResult:
+    tables = {name: numbers(3, 4) for name in ("barriers", "barrier_t", "barrier_accuracy", "rises", "rise_t")}
+    tables["barriers"][0] = np.inf
+    return PathResult(
+        spec=PathSpec(), labels=NASTY[:2], paths=NASTY[2:5], t=numbers(5), train_loss=numbers(3, 5),
+        train_accuracy=numbers(3, 5), test_loss=numbers(3, 5), test_accuracy=NONE, lengths=numbers(3), **tables,
+        rise_accuracy=numbers(3, 4), evaluations=9
+    )  # fmt: skip
+
+
 RESULTS: dict[str, Result] = {
     "hessian": HessianResult(
         spec=HessianSpec(), eigenvalues=numbers(3), residuals=numbers(3), sampling_errors=np.array([1, np.nan, 3e-9]),
@@ -139,6 +151,7 @@ RESULTS: dict[str, Result] = {
         factors=("batch_size",), psis=numbers(3, 1), granulated=np.full(3, np.nan),
     ),
     "track": track(),
+    "path": paths(),
 }  # fmt: skip
 every_result = pytest.mark.parametrize("result", RESULTS.values(), ids=RESULTS)
 
@@ -207,6 +220,12 @@ def test_csv_columns_are_the_arrays_of_the_results():
     c = columns(RESULTS["correlation"])
     assert c["95 % interval low"] == ["-1.0", "-0.2", ""]
     assert c["Kendall τ"] == ["-0.9", "0.1", ""]
+    p, path = columns(RESULTS["path"]), RESULTS["path"]
+    assert p["quantity"] == ["train loss", "train error (%)", "test loss"] * 3
+    assert p["path"] == [name for name in path.paths for _ in range(3)]
+    assert_bits(p["barrier"], path.barriers[:, :3] * [1, 100, 1])
+    assert_bits(p["at t"], path.barrier_t[:, :3])
+    assert_bits(p["length"], np.repeat(path.lengths, 3))
     a = columns(RESULTS["audit"])
     assert_bits(a["rescaling change"], RESULTS["audit"].changes[:, 1])
     assert_bits(a["permutation value error"], RESULTS["audit"].errors_after[:, 0])

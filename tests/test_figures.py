@@ -32,6 +32,7 @@ from landscape.results import (
     DependenceResult,
     HessianResult,
     MeasuresResult,
+    PathResult,
     SharpnessResult,
     SurfaceResult,
     TraceResult,
@@ -45,6 +46,7 @@ from landscape.spec import (
     HessianSpec,
     LineSpec,
     MeasuresSpec,
+    PathSpec,
     PlaneSpec,
     SharpnessSpec,
     TraceSpec,
@@ -304,7 +306,41 @@ def parted() -> SurfaceResult:
     return dataclasses.replace(result, train_loss=loss)
 
 
+def between(
+    labels: tuple[str, str] = LABELS[:2],
+    paths: tuple[str, ...] = ("raw", "aligned", "curve"),
+    level: float = 0.2,
+    accuracy: bool = True,
+    bad: bool = False,
+) -> PathResult:
+    """Bumps that are lower from path to path, with 25 points on a grid and two more."""
+    t, added = np.linspace(0, 1, 25), np.array([0.49, 0.51])
+    heights = 0.9 * 0.3 ** np.arange(len(paths)) - 0.01
+    train = level * (1 + 0.3 * t) + heights[:, None] * np.sin(np.pi * t) ** 2
+    more = level * (1 + 0.3 * added) + heights[:, None] * np.sin(np.pi * added) ** 2
+    if bad:
+        train[0, 9:14] = np.inf
+    error = np.tanh(train / 2)
+    whole = np.stack([np.broadcast_to(added, more.shape), more, 1 - np.tanh(more / 2), 1.1 * more, 1 - more / 9], -1)
+    tops = np.maximum(heights, 0)[:, None] * [1, 0.5, 1.1, 0.11]
+    tops[0] = np.inf if bad else tops[0]
+    half = np.full_like(tops, 0.5)
+    return PathResult(
+        spec=PathSpec(), labels=labels, paths=paths, t=t, train_loss=train, test_loss=1.1 * train, added=whole,
+        train_accuracy=1 - error if accuracy else NONE, test_accuracy=1 - train / 9 if accuracy else NONE,
+        barriers=tops, barrier_t=half, barrier_accuracy=0 * half, rises=tops, rise_t=half, rise_accuracy=0 * half,
+        lengths=np.ones(len(paths)), evaluations=100,
+    )  # fmt: skip
+
+
+PATHS = ("raw", "recalibrated", "running statistics", "aligned", "aligned, recalibrated", "curve")
+
 CASES = {
+    "barriers": ([between((a, b)) for a, b in (LABELS[:2], LABELS[1:], LABELS[::2])], {}),
+    "barriers-of-one-pair": ([between(level=1e-4)], {"split": "test"}),
+    "barriers-long": ([between(LONG[:2], PATHS), *[between(LONG[1:])] * 3], {"scale": "log"}),
+    "barriers-of-regression": ([between(accuracy=False)], {"width": "double"}),
+    "barriers-infinite": ([between(bad=True), between()], {"names": LONG[:2]}),
     "eigenvalues": (hessians(), {"names": THRICE}),
     "eigenvalues-both-ends": (hessians("both"), {"names": THRICE}),
     "eigenvalues-smallest": ([hessian(3, "smallest"), hessian(9, "smallest", "b")], {}),
@@ -547,6 +583,37 @@ def test_parametric_leaves_gaps_and_marks_them():
     np.testing.assert_array_equal(middle.get_ydata(), loss)
     crosses = [one for one in axes.lines if one.get_marker() == "x"]
     np.testing.assert_array_equal(crosses[0].get_xdata(), line().x[[3, -1]])
+
+
+def test_barriers_draws_the_paths_and_their_heights_at_their_places():
+    result = between(bad=True)
+    loss, error = draw([result, between()]).axes[:2]
+    for axes, quantity, factor in ((loss, "train loss", 1), (error, "train error", 100)):
+        column = result.QUANTITIES.index(quantity)
+        for path, name in enumerate(result.paths):
+            drawn = next(one for one in axes.lines if one.get_gid() == f"path-{name}").get_xydata()
+            t, values = result.along(path, quantity)
+            np.testing.assert_allclose(drawn[:, 1], np.where(np.isfinite(values), factor * values, np.nan))
+            np.testing.assert_array_equal(drawn[:, 0], t)
+        marks = [one.get_xydata() for one in axes.lines if one.get_marker() == "_"]
+        assert [mark[0, 0] for mark in marks] == [0.5] * 2
+        np.testing.assert_allclose([np.ptp(mark[:, 1]) for mark in marks], factor * result.barriers[1:, column])
+        texts = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert texts[0].startswith("∞")
+        assert float(texts[1].split()[0]) == pytest.approx(factor * result.barriers[1, column], rel=0.05)
+    crosses = [one for one in loss.lines if one.get_marker() == "x"]
+    np.testing.assert_array_equal(crosses[0].get_xdata(), result.t[9:14])
+
+
+def test_barriers_refuses_what_it_cannot_draw():
+    for results, options, words in (
+        ([line()], {"recipe": "barriers"}, "path barrier"),
+        ([between()], {"names": ["a", "b"]}, "2 given for 1 pairs"),
+        ([between()], {"split": "both"}, "train or test"),
+        ([replaced(between(), test_loss=NONE, test_accuracy=NONE)], {"split": "test"}, "all results have"),
+    ):
+        with pytest.raises(InputError, match=words):
+            draw(results, **options)
 
 
 def test_track_draws_every_number_and_the_straight_line_over_its_range():

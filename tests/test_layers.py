@@ -19,13 +19,14 @@ ALLOWED: dict[str, set[str]] = {
     "path_spec": set(),
     "surface_spec": set(),
     "record": {"files"},
+    "path_result": {"record", "spec"},
     "surface_result": {"record", "spec"},
     "basin_result": {"record", "spec"},
     "basin": {"basin_result", "basin_spec", "methods", "surface_result"},
     "files": set(),
     "checkpoint_files": {"files"},
     "spectrum": set(),
-    "results": {"spec", "spectrum", "record", "surface_result", "basin_result"},
+    "results": {"spec", "spectrum", "record", "path_result", "surface_result", "basin_result"},
     "methods": {"methods"},
     "exchange": {"exchange", "files", "results", "spec"},
     "seeds": set(),
@@ -78,7 +79,15 @@ ALLOWED: dict[str, set[str]] = {
     "surface_geometry": {"methods", "spec", "surface_points"},
     "surface_axes": {"problem", "methods", "seeds", "spec", "surface_geometry", "surface_points"},
     "surface_curvature": {"hessian", "problem", "spec"},
-    "surface_values": {"evaluation", "methods", "problem", "surface_curvature", "surface_geometry", "surface_points"},
+    "surface_values": {
+        "batch_norms",
+        "evaluation",
+        "methods",
+        "problem",
+        "surface_curvature",
+        "surface_geometry",
+        "surface_points",
+    },
     "surface_resume": {"results"},
     **{
         name: {"problem", "methods", "seeds", "spec", "results", "kernels", "precision", "side_by_side"}
@@ -151,6 +160,9 @@ ALLOWED: dict[str, set[str]] = {
         "seeds",
         "spec",
     },
+    "path": {"problem", "methods", "results", "spec", "path_routes", "surface_points"},
+    "path_routes": {"batch_norms", "methods", "problem", "spec", "surface_points", "units"},
+    "connect": {"checkpoints", "methods", "problem", "reading", "setting", "spec", "training"},
     "surface": {
         "hessian",
         "methods",
@@ -168,7 +180,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 TORCH_FREE = {
     "errors", "fields", "spec", "path_spec", "checkpoint_files", "surface_spec", "basin_spec", "spectrum", "files",
-    "record", "results", "surface_result", "basin_result", "exchange",
+    "record", "results", "path_result", "surface_result", "basin_result", "exchange",
 }  # fmt: skip
 
 
