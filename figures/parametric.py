@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from os.path import commonprefix
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -145,18 +146,12 @@ def _end_names(results: Sequence[SurfaceResult]) -> list[str]:
     """The labels of the ends; over several seeds, what their labels have in common."""
     names = []
     for labels in zip(*(result.labels for result in results), strict=True):
-        shared = _common_start(labels).rstrip(" -_/.,=(")
+        shared = commonprefix(labels).rstrip(" -_/.,=(")
         shared = shared if len(set(labels)) == 1 else shared.removesuffix("seed").rstrip(" -_/.,=(")
         if not shared:
             raise InputError(f"these scans join different checkpoints ({', '.join(labels)}). Draw them apart.")
         names.append(shared)
     return names
-
-
-def _common_start(words: Sequence[str]) -> str:
-    first, last = min(words), max(words)
-    same = [a == b for a, b in zip(first, last, strict=False)]
-    return first[: same.index(False)] if False in same else first[: len(same)]
 
 
 def _entries(curves: dict[str, np.ndarray], as_: Look, word: str) -> list[tuple[Line2D, str]]:

@@ -15,8 +15,9 @@ from landscape.errors import InputError
 from landscape.results import SurfaceResult
 from landscape.spec import LineSpec
 
+from .coordinates import axis_names
 from .layout import settle, wrap
-from .plane import axis_names, values_of
+from .quantities import values_of
 from .scales import limits, log_levels, logarithms, number
 from .style import COLOUR_MAP, WIDTHS, style
 

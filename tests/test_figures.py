@@ -118,6 +118,33 @@ def replaced(result, **changes):
     return dataclasses.replace(result, **changes)
 
 
+def trained(result: SurfaceResult, steps: int = 12, name: str = "epoch {}") -> SurfaceResult:
+    """The scan around its last checkpoint, in two principal components, with the way there and curvatures."""
+    t = np.linspace(0, 1, steps)[:, None]
+    far = np.array([result.x.max(), result.y.max()]) * 0.85
+    way = (1 - t) ** 1.5 * np.hstack([far[0] * np.cos(2 * t), far[1] * np.sin(1 + 2 * t)])
+    X, Y = np.meshgrid(result.x, result.y, indexing="ij")
+    curvature = np.stack([12 - np.hypot(X, Y), 0.3 * X - 2.0], axis=-1)
+    return replaced(
+        result, spec=AxesSpec(axes=("component:1", "component:2")), labels=(name.format(steps),),
+        marks=np.zeros((1, 2)), axes=("PC 1", "PC 2"), explained=np.array([0.7123, 0.9951]), trajectory=way,
+        trajectory_labels=tuple(name.format(k + 1) for k in range(steps)), extra=curvature,
+        extra_names=("largest eigenvalue", "smallest eigenvalue"),
+    )  # fmt: skip
+
+
+def partly(result: SurfaceResult) -> SurfaceResult:
+    """The same scan with points of every kind: NaN, infinite, not evaluated, interpolated."""
+    loss, done = holed(result).train_loss, np.ones(result.shape, bool)
+    done[8:14, 15:20] = False
+    loss[~done] = np.nan
+    some = np.zeros(result.shape, bool)
+    some[1::2, 1::2] = True
+    return replaced(
+        result, train_loss=loss, done=done, complete=False, interpolated=some, interpolation_error=0.0081, held_out=9
+    )
+
+
 def bowl(curvature: float = 1.0, label: str = "SAM") -> SurfaceResult:
     x, y = np.linspace(-1, 1, 21), np.linspace(-1, 1, 15)
     X, Y = np.meshgrid(x, y, indexing="ij")
@@ -301,6 +328,18 @@ CASES = {
     "plane-constant": ([dataclasses.replace(plane(), train_loss=np.ones((31, 22)))], {}),
     "plane-of-forty-decades": ([dataclasses.replace(plane(), train_loss=plane().train_loss ** 12)], {}),
     "parametric-diverged": ([dataclasses.replace(line(), train_loss=np.full(25, np.inf))], {}),
+    "plane-trained": ([trained(plane())], {"recipe": "plane"}),
+    "plane-trained-partly": ([trained(partly(plane()), 200, LONG[2] + " epoch {}")], {"recipe": "plane"}),
+    "plane-of-both-signs": (
+        [trained(plane(aspect=0.1))],
+        {"recipe": "plane", "quantity": "smallest eigenvalue"},
+    ),
+    "planes-by-policy": (
+        [bowl(), replaced(bowl(9.0), spec=AxesSpec(points=(21, 15), batch_norm="batch"))],
+        {"recipe": "planes"},
+    ),
+    "planes-of-three": ([bowl(), bowl(3.0), holed(plane())], {"recipe": "planes", "names": LONG}),
+    "planes-of-four": ([trained(partly(plane()), k) for k in (1, 2, 9, 12)], {"recipe": "planes"}),
     "surface-pair": ([bowl(8.0, LONG[1]), bowl(0.2, LONG[2])], {}),
     "surface-single": ([holed(plane())], {"recipe": "surface_pair", "cap": 0.5}),
     "sharpness-bars": ([comparison()], {}),
@@ -762,7 +801,7 @@ def test_zero_losses_keep_the_logarithm():
         ([line(), hessian(1)], {}, "no recipe draws"),
         ([line(), plane()], {}, r"sharpness_bars +Sharpness by space"),
         ([line()], {"recipe": "plane"}, "plane scan"),
-        ([plane()], {"quantity": "train los"}, "train loss, test loss"),
+        ([plane()], {"quantity": "train los"}, "train loss, train error"),
         ([bowl()], {"recipe": "plane", "quantity": "test error"}, "holds no test error"),
         ([plane()], {"names": ["a"]}, "1 given for 3"),
         ([hessian(1), hessian(1, "both")], {}, "different ends"),
