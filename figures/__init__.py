@@ -42,6 +42,7 @@ from . import (
     plane,
     planes,
     sharpness_bars,
+    surface_3d,
     surface_pair,
     trace,
     track,
@@ -57,6 +58,7 @@ RECIPES: dict[str, Callable[..., Figure]] = {
     "parametric": parametric.draw,
     "plane": plane.draw,
     "planes": planes.draw,
+    "surface_3d": surface_3d.draw,
     "surface_pair": surface_pair.draw,
     "sharpness_bars": sharpness_bars.draw,
     "comparison": comparison.draw,
@@ -121,7 +123,7 @@ def recipe_for(results: Sequence[Result]) -> str:
             return "parametric"
         if specs == {PlaneSpec} and len(results) == 1:
             return "plane"
-        if LineSpec not in specs and len(results) <= 2:
+        if LineSpec not in specs and len(results) <= 4:
             return "surface_pair"
     found = ", ".join(result.kind for result in results)
     raise InputError(f"no recipe draws these results together ({found}). Recipes:\n{recipe_help()}")

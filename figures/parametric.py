@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from os.path import commonprefix
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,6 +12,7 @@ from landscape.errors import InputError, illegal
 from landscape.results import SurfaceResult
 from landscape.spec import LineSpec
 
+from .groups import common_start
 from .layout import legend_below, new_figure, settle, wrap
 from .scales import choose_scale, limits, scale_axis
 from .style import INK, LOOKS, VERMILLION, Look, style
@@ -146,7 +146,7 @@ def _end_names(results: Sequence[SurfaceResult]) -> list[str]:
     """The labels of the ends; over several seeds, what their labels have in common."""
     names = []
     for labels in zip(*(result.labels for result in results), strict=True):
-        shared = commonprefix(labels).rstrip(" -_/.,=(")
+        shared = common_start(labels).rstrip(" -_/.,=(")
         shared = shared if len(set(labels)) == 1 else shared.removesuffix("seed").rstrip(" -_/.,=(")
         if not shared:
             raise InputError(f"these scans join different checkpoints ({', '.join(labels)}). Draw them apart.")

@@ -1,7 +1,6 @@
 """A training's way over a plane: its checkpoints in order, arrows along the way, as many names as have room."""
 
 from collections.abc import Sequence
-from os.path import commonprefix
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from matplotlib.patheffects import Normal, Stroke
 
 from landscape.results import SurfaceResult
 
+from .groups import common_start
 from .style import INK
 
 _LINE: dict[str, Any] = {
@@ -43,7 +43,7 @@ def ends(labels: Sequence[str]) -> tuple[str, str]:
 
 def short(labels: Sequence[str]) -> list[str]:
     """Names without what all begin with, cut before the number in which they differ."""
-    shared = commonprefix(labels).rstrip("0123456789.")
+    shared = common_start(labels).rstrip("0123456789.")
     return [label[len(shared) :] or label for label in labels]
 
 

@@ -47,8 +47,7 @@ from landscape.spec import (
     TraceSpec,
     TrackSpec,
 )
-from landscape_figures import RECIPES, draw, save_figure
-from landscape_figures import surface_pair as surface_pair_module
+from landscape_figures import RECIPES, draw, relief, save_figure
 from landscape_figures.groups import result_names
 from landscape_figures.scales import log_levels, number, symlog_ticks
 from landscape_figures.style import COLOUR_MAP, LOOKS, style
@@ -110,7 +109,7 @@ def plane(labels: tuple[str, ...] = LABELS, aspect: float = 1.0, close: bool = F
 
 def holed(result: SurfaceResult) -> SurfaceResult:
     loss = result.train_loss.copy()
-    loss[25:28, 3:8], loss[3, 18] = np.nan, np.inf
+    loss[-6:-3, 3:8], loss[3, -4] = np.nan, np.inf
     return replaced(result, train_loss=loss, complete=False)
 
 
@@ -340,6 +339,16 @@ CASES = {
     ),
     "planes-of-three": ([bowl(), bowl(3.0), holed(plane())], {"recipe": "planes", "names": LONG}),
     "planes-of-four": ([trained(partly(plane()), k) for k in (1, 2, 9, 12)], {"recipe": "planes"}),
+    "surface-3d": ([plane()], {"recipe": "surface_3d", "ceiling": 0.5}),
+    "surface-3d-trained": ([trained(partly(plane(LONG)), 30)], {"recipe": "surface_3d", "scale": "linear"}),
+    "surface-3d-long": ([replaced(plane(LONG, 3.0), train_loss=1e-9 * plane().train_loss)], {"recipe": "surface_3d"}),
+    "surface-3d-of-both-signs": (
+        [trained(bowl())],
+        {"recipe": "surface_3d", "quantity": "smallest eigenvalue", "width": "double"},
+    ),
+    "surface-3d-all-missing": ([replaced(plane(), train_loss=np.full((31, 22), np.nan))], {"recipe": "surface_3d"}),
+    "surface-3d-constant": ([replaced(plane(), train_loss=np.full((31, 22), 2.0))], {"recipe": "surface_3d"}),
+    "surfaces-of-four": ([bowl(8.0), bowl(0.2), holed(bowl(2.0)), bowl(1e6)], {"names": (*LONG, "large")}),
     "surface-pair": ([bowl(8.0, LONG[1]), bowl(0.2, LONG[2])], {}),
     "surface-single": ([holed(plane())], {"recipe": "surface_pair", "cap": 0.5}),
     "sharpness-bars": ([comparison()], {}),
@@ -628,12 +637,12 @@ def test_plane_leaves_cells_that_are_not_finite_empty():
 def test_surfaces_draw_every_finite_cell_and_no_other(monkeypatch):
     seen = []
 
-    class Recorded(surface_pair_module.Poly3DCollection):
+    class Recorded(relief.Poly3DCollection):
         def __init__(self, cells, **options):
             seen.append(np.asarray(cells))
             super().__init__(cells, **options)
 
-    monkeypatch.setattr(surface_pair_module, "Poly3DCollection", Recorded)
+    monkeypatch.setattr(relief, "Poly3DCollection", Recorded)
     result = holed(plane())
     figure = draw([result, plane()], "surface_pair")
     finite = np.isfinite(result.train_loss)
@@ -650,7 +659,7 @@ def test_surfaces_draw_every_finite_cell_and_no_other(monkeypatch):
 def test_surface_cap_is_stated_and_drawn(monkeypatch):
     words = " ".join(text.replace("\n", " ") for text, _, _ in drawn_texts(case("surface-single"), monkeypatch))
     above = np.nansum(np.where(np.isfinite(holed(plane()).train_loss), plane().train_loss, 0) > 0.5)
-    assert f"{above} points above 0.5 drawn at 0.5" in words
+    assert f"{above} points above 0.5 cut off there" in words
 
 
 @pytest.mark.parametrize("scale", ["log", "linear"])
