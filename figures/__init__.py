@@ -28,12 +28,12 @@ from landscape.results import (
     TraceResult,
     TrackResult,
 )
-from landscape.spec import LineSpec, PlaneSpec
 
 from . import (
     audit,
     comparison,
     correlation,
+    curvature_line,
     density,
     dependence,
     eigenvalues,
@@ -41,12 +41,14 @@ from . import (
     parametric,
     plane,
     planes,
+    ratio_map,
     sharpness_bars,
     surface_3d,
     surface_pair,
     trace,
     track,
 )
+from .coordinates import has_own_marks, is_line, is_plane
 from .groups import EIGENVALUES, SHARPNESS, chosen_columns
 from .save import save_figure
 from .style import style
@@ -56,8 +58,10 @@ __all__ = ["RECIPES", "draw", "recipe_for", "recipe_help", "save_figure", "style
 RECIPES: dict[str, Callable[..., Figure]] = {
     "eigenvalues": eigenvalues.draw,
     "parametric": parametric.draw,
+    "curvature_line": curvature_line.draw,
     "plane": plane.draw,
     "planes": planes.draw,
+    "ratio_map": ratio_map.draw,
     "surface_3d": surface_3d.draw,
     "surface_pair": surface_pair.draw,
     "sharpness_bars": sharpness_bars.draw,
@@ -118,13 +122,10 @@ def recipe_for(results: Sequence[Result]) -> str:
             return "sharpness_bars"
         return "eigenvalues" if chosen_columns(first, EIGENVALUES) else "comparison"
     if kinds == {SurfaceResult}:
-        specs = {type(result.spec) for result in results if isinstance(result, SurfaceResult)}
-        if specs == {LineSpec}:
+        if all(is_line(result) for result in results):
             return "parametric"
-        if specs == {PlaneSpec} and len(results) == 1:
-            return "plane"
-        if LineSpec not in specs and len(results) <= 4:
-            return "surface_pair"
+        if all(is_plane(result) for result in results) and len(results) <= 4:
+            return "plane" if len(results) == 1 and has_own_marks(first) else "surface_pair"
     found = ", ".join(result.kind for result in results)
     raise InputError(f"no recipe draws these results together ({found}). Recipes:\n{recipe_help()}")
 

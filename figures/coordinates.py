@@ -6,14 +6,14 @@ import numpy as np
 
 from landscape.errors import InputError
 from landscape.results import Result, SurfaceResult
-from landscape.spec import AxesSpec, LineSpec, PlaneSpec
+from landscape.spec import LineSpec, PlaneSpec
 
 from .layout import wrap
 
 _PATHS = {
-    "line": "α   (w = (1−α) w₀ + α w₁)",
-    "arc": "α   (w = cos(απ/2) w₀ + sin(απ/2) w₁)",
-    "polyline": "α   (k at the k-th checkpoint)",
+    "line": "α\u00a0\u00a0 (w = (1−α) w₀ + α w₁)",
+    "arc": "α\u00a0\u00a0 (w = cos(απ/2) w₀ + sin(απ/2) w₁)",
+    "polyline": "α\u00a0\u00a0 (k at the k-th checkpoint)",
 }
 _NORMS = {"filter": " (filter norms)", "layer": " (layer norms)", "weight": " (weights)", "none": ""}
 _WIDEST = 5.0
@@ -83,6 +83,6 @@ def default_names(result: SurfaceResult, names: Sequence[str] | None) -> list[st
     return found
 
 
-def is_around_one(result: SurfaceResult) -> bool:
-    """Whether the scan's axes are directions from one checkpoint, rather than the way to others."""
-    return isinstance(result.spec, AxesSpec)
+def has_own_marks(result: Result) -> bool:
+    """Whether a plane goes through several checkpoints, or shows a training, rather than lie around one."""
+    return isinstance(result, SurfaceResult) and (isinstance(result.spec, PlaneSpec) or len(result.trajectory) > 0)

@@ -7,6 +7,7 @@ from landscape.results import SurfaceResult
 
 from .scales import number
 
+LARGEST, SMALLEST = "largest eigenvalue", "smallest eigenvalue"
 _SHARES = {"error": (100.0, -100.0), "accuracy": (0.0, 100.0)}
 
 
