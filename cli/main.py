@@ -229,6 +229,22 @@ def figure(
 
 
 @landscape.command()
+@click.argument("result", type=click.Path())
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False),
+    help="File to write, .gif, or .mp4 where ffmpeg is installed (default: the result's name with .gif).",
+)  # fmt: skip
+@click.option("--quantity", help="What the contours show (default: train loss).")
+@click.option("--fps", type=float, help="Checkpoints shown in a second (default: 6).")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+def animate(result: str, output: str | None, quantity: str | None, fps: float | None, overwrite: bool) -> None:
+    """Film a training that moves over its plane, with its loss beside it; RESULT is a scan along its components."""
+    from .pictures import animate_result
+
+    animate_result(result, output, overwrite, quantity=quantity, fps=fps)
+
+
+@landscape.command()
 @click.argument("path", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def inspect(path: str, as_json: bool) -> None:

@@ -48,12 +48,13 @@ from . import (
     trace,
     track,
 )
+from .animation import animate
 from .coordinates import has_own_marks, is_line, is_plane
 from .groups import EIGENVALUES, SHARPNESS, chosen_columns
 from .save import save_figure
 from .style import style
 
-__all__ = ["RECIPES", "draw", "recipe_for", "recipe_help", "save_figure", "style"]
+__all__ = ["RECIPES", "animate", "draw", "recipe_for", "recipe_help", "save_figure", "style"]
 
 RECIPES: dict[str, Callable[..., Figure]] = {
     "eigenvalues": eigenvalues.draw,

@@ -1,14 +1,18 @@
 """The loss on a plane, with the minima at their true coordinates: filled, labelled, logarithmic contours."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
+from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from landscape.results import SurfaceResult
 
-from .contours import colour_bar, fill, label_lines, shade, thin_ticks
+from .contours import Shades, colour_bar, fill, label_lines, shade, thin_ticks
 from .coordinates import aspect_of, axis_names, default_names, only_plane
 from .holes import counted, hatch
 from .layout import fit, legend_below, name_points, new_figure, renderer, settle, wrap
@@ -36,25 +40,43 @@ def draw(
     take a map centred on 0 and dashed lines below it. Points without a number are hatched, by kind.
     """
     result = only_plane(results, "plane")
-    grid, words = values_of(result, quantity)
     names = default_names(result, names)
     with style():
         figure = new_figure(width, 3.0)
         axes = figure.add_subplot()
-        (shown,), shades = shade([grid], levels)
-        filled, lines = fill(axes, result.x, result.y, shown, shades)
-        bar = colour_bar(axes, filled, shades, words)
-        frame(axes, result, names)
-        holes = missing(result, grid)
-        entries = [*counted(hatch(axes, result.x, result.y, holes), holes), *way(axes, result)]
-        notes = [interpolation_note(result), "" if aspect_of(result) else _OWN_SCALES]
-        legend_below(figure, entries, "; ".join(filter(None, notes)))
-        mark(axes, result.marks)
+        drawn = backdrop(axes, result, quantity, names, levels)
+        legend_below(figure, [*drawn.holes, *way(axes, result)], drawn.note)
         fit(figure, [[axes]], aspect_of(result) or 0.8)
-        thin_ticks(axes, bar)
-        taken = name_all(axes, result, names)
-        label_lines(axes, lines, shades, [t.get_window_extent(renderer(figure)) for t in taken], taken_points(result))
+        thin_ticks(axes, drawn.bar)
+        taken = [text.get_window_extent(renderer(figure)) for text in name_all(axes, result, names)]
+        label_lines(axes, drawn.lines, drawn.shades, taken, taken_points(result))
         return settle(figure)
+
+
+@dataclass(frozen=True)
+class Backdrop:
+    """Contours of a plane, drawn: what labels them, the legend of their holes, and what has to be said of them."""
+
+    lines: QuadContourSet
+    shades: Shades
+    bar: Colorbar
+    words: str
+    holes: list[tuple[Patch, str]]
+    note: str
+
+
+def backdrop(axes: Axes, result: SurfaceResult, quantity: str, names: Sequence[str], levels: int) -> Backdrop:
+    """Contours of one quantity with their bar, the plane's axes, marked checkpoints, and points without a number."""
+    grid, words = values_of(result, quantity)
+    (shown,), shades = shade([grid], levels)
+    filled, lines = fill(axes, result.x, result.y, shown, shades)
+    bar = colour_bar(axes, filled, shades, words)
+    frame(axes, result, names)
+    mark(axes, result.marks)
+    kinds = missing(result, grid)
+    notes = [interpolation_note(result), "" if aspect_of(result) else _OWN_SCALES]
+    holes = counted(hatch(axes, result.x, result.y, kinds), kinds)
+    return Backdrop(lines, shades, bar, words, holes, "; ".join(filter(None, notes)))
 
 
 def frame(axes: Axes, result: SurfaceResult, names: Sequence[str], room: int = 52) -> None:

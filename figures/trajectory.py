@@ -13,12 +13,12 @@ from landscape.results import SurfaceResult
 from .groups import common_start
 from .style import INK
 
-_LINE: dict[str, Any] = {
+LINE: dict[str, Any] = {
     "color": INK, "linewidth": 1.0, "marker": "o", "markersize": 2.2,
     "markerfacecolor": "white", "markeredgewidth": 0.6,
 }  # fmt: skip
-_HALO = [Stroke(linewidth=2.4, foreground="white"), Normal()]
-_MOST_MARKERS = 40
+HALO = [Stroke(linewidth=2.4, foreground="white"), Normal()]
+MOST_MARKERS = 40
 _MOST_NAMES = 6
 _LONGEST = 20
 _APART = 42.0
@@ -29,10 +29,10 @@ def way(axes: Axes, result: SurfaceResult) -> list[tuple[Line2D, str]]:
     points = result.trajectory
     if not len(points):
         return []
-    every = -(-len(points) // _MOST_MARKERS)
-    axes.plot(*points.T, zorder=5, gid="trajectory", markevery=every, path_effects=_HALO, **_LINE)
+    every = -(-len(points) // MOST_MARKERS)
+    axes.plot(*points.T, zorder=5, gid="trajectory", markevery=every, path_effects=HALO, **LINE)
     axes.plot(*points[-1], zorder=5.1, marker="o", markersize=4.0, color=INK, linestyle="none", gid="trajectory end")
-    return [(Line2D([], [], **_LINE), f"training, {' to '.join(ends(result.trajectory_labels))}")]
+    return [(Line2D([], [], **LINE), f"training, {' to '.join(ends(result.trajectory_labels))}")]
 
 
 def ends(labels: Sequence[str]) -> tuple[str, str]:
