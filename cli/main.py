@@ -245,6 +245,21 @@ def animate(result: str, output: str | None, quantity: str | None, fps: float | 
 
 
 @landscape.command()
+@click.argument("results", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "-o", "--output", type=click.Path(),
+    help="HTML file to write, or a folder for several results (default: each result's name with .html).",
+)  # fmt: skip
+@click.option("--title", help="Title of the page (default: the checkpoints' labels).")
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
+def page(results: tuple[str, ...], output: str | None, title: str | None, overwrite: bool) -> None:
+    """One interactive HTML page for each line or plane in RESULTS: turn, zoom, read values; needs no network."""
+    from .pictures import write_pages
+
+    write_pages(results, output, title, overwrite)
+
+
+@landscape.command()
 @click.argument("path", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def inspect(path: str, as_json: bool) -> None:

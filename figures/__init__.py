@@ -51,10 +51,11 @@ from . import (
 from .animation import animate
 from .coordinates import has_own_marks, is_line, is_plane
 from .groups import EIGENVALUES, SHARPNESS, chosen_columns
+from .page import write_page
 from .save import save_figure
 from .style import style
 
-__all__ = ["RECIPES", "animate", "draw", "recipe_for", "recipe_help", "save_figure", "style"]
+__all__ = ["RECIPES", "animate", "draw", "recipe_for", "recipe_help", "save_figure", "style", "write_page"]
 
 RECIPES: dict[str, Callable[..., Figure]] = {
     "eigenvalues": eigenvalues.draw,
