@@ -4,6 +4,8 @@
     from landscape_figures import draw, save_figure
     save_figure(draw([load("line.landscape")]), "line")      # line.pdf, line.png
 
+`animate` films a training over its plane, `write_page` makes an interactive page of a scan.
+
 No window system, no global matplotlib state, no torch.
 """
 

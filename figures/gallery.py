@@ -26,6 +26,7 @@ DEMO: Pictures = {
 
 GALLERY: Pictures = {
     **DEMO,
+    "surface_3d": ("surface_3d", ("plane",), {}),
     "correlation": ("correlation", ("correlation",), {}),
     "audit": ("audit", ("audit",), {}),
     "keskar_dependence": ("dependence", ("keskar-dependence",), {}),

@@ -110,18 +110,13 @@ def test_a_plane_turns_and_shows_each_quantity_on_each_scale(shown):
     np.testing.assert_allclose(browser.run(camera), turned, rtol=1e-6)
 
 
-def test_marks_and_training_stand_at_their_coordinates(shown):
-    result = trained_plane(4)
+def test_marks_and_training_stand_at_their_coordinates_and_text_from_a_file_is_never_run(shown):
+    result = evil()
     browser = shown(result)
     way, marks = (browser.run(f"[{DATA}[{k}].x, {DATA}[{k}].y]") for k in (1, 2))
     np.testing.assert_allclose(way, result.trajectory.T)
     np.testing.assert_allclose(marks, result.marks.T)
-    assert browser.run(f"{DATA}[1].text.map(t => t.split('<br>')[0])") == list(result.trajectory_labels)
     assert browser.run(f"{DATA}[0].contours.z.show")
-
-
-def test_text_from_a_file_is_shown_and_never_run(shown):
-    browser = shown(evil())
     choose(browser, "view", "contour")
     browser.until("!!document.querySelector('.annotation-text')")
     assert browser.run("document.querySelector('.annotation-text').textContent") == EVIL
