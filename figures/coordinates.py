@@ -67,10 +67,7 @@ def _percent(share: float) -> str:
 
 
 def aspect_of(result: SurfaceResult) -> float | None:
-    """Height over width of a plane at one scale for both axes; None when that would be too flat or too tall to read.
-
-    Only axes of random directions are counted in units of their own; those have one scale all the same.
-    """
+    """Height over width of a plane at one scale for both axes; None when that would be too flat or tall to read."""
     aspect = float(np.ptp(result.y) / np.ptp(result.x))
     return aspect if 1 / _WIDEST <= aspect <= _WIDEST else None
 

@@ -44,10 +44,11 @@ def render(result: SurfaceResult, title: str | None = None) -> str:
     from .page_data import line_figure, plane_figure, quantities
 
     title = title or f"{_TITLES[len(result.shape)]}: {', '.join(result.labels)}"
+    found = quantities(result)
     told = {
         "dimensions": len(result.shape), "labels": result.labels, "trajectory": result.trajectory_labels,
-        "quantities": quantities(result),
-        "figure": (line_figure if len(result.shape) == 1 else plane_figure)(result),
+        "quantities": found,
+        "figure": line_figure(result, found) if len(result.shape) == 1 else plane_figure(result),
     }  # fmt: skip
     texts = {
         "title": escape(title), "controls": _controls(told), "about": escape(_about(result)),

@@ -122,10 +122,13 @@ def _points(places: np.ndarray, how: dict[str, Any]) -> list[Any]:
     return [kind(x=x, y=y, hoverinfo="text", **how) for kind in (go.Scatter3d, go.Scatter)]
 
 
-def line_figure(result: SurfaceResult) -> dict[str, Any]:
-    """One curve for each quantity of a line, for plotly; the script shows those of the chosen measure."""
+def line_figure(result: SurfaceResult, entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """One curve for each quantity of a line, for plotly; the script shows those of the chosen measure.
+
+    entries: of `quantities`.
+    """
     figure = go.Figure()
-    for entry in quantities(result):
+    for entry in entries:
         as_ = LOOKS[1 if entry["split"] == "test" else 0]
         figure.add_scatter(
             x=result.x.tolist(), y=entry["values"], name=escaped(entry["words"]), mode="lines+markers",

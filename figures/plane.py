@@ -9,6 +9,7 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.text import Text
 
 from landscape.results import SurfaceResult
 
@@ -97,7 +98,7 @@ def mark(axes: Axes, marks: np.ndarray) -> None:
         )  # fmt: skip
 
 
-def name_all(axes: Axes, result: SurfaceResult, names: Sequence[str]) -> list:
+def name_all(axes: Axes, result: SurfaceResult, names: Sequence[str]) -> list[Text]:
     """The arrows of a training and the names of marks and of some of its checkpoints; call when the layout is done."""
     places, steps, optional = named(result, result.marks)
     if len(result.trajectory):

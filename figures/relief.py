@@ -59,17 +59,27 @@ def _occupied(figure: Figure, axes: Any) -> np.ndarray:
     return np.stack([points.min(axis=0), points.max(axis=0)])
 
 
-def heights_of(grids: Sequence[np.ndarray], ceiling: float | None) -> tuple[list[np.ndarray], bool, float]:
+def heights_of(
+    grids: Sequence[np.ndarray], ceiling: float | None, scale: str = "auto"
+) -> tuple[list[np.ndarray], bool, float]:
     """(heights, whether they are log₁₀ of the values, the ceiling's height): NaN where a value is not finite.
 
-    Raises `InputError` for a ceiling that lies below everything.
+    scale: auto is log when no value is negative. Raises `InputError` for a scale that is unknown or cannot show the
+    values, and for a ceiling that lies below everything.
     """
+    if scale not in ("auto", "log", "linear"):
+        raise illegal("scale", scale, "auto, log or linear", "")
     heights, logarithmic = logarithms(grids)
+    if scale == "linear":
+        heights, logarithmic = [np.where(np.isfinite(grid), grid, np.nan) for grid in grids], False
+    elif scale == "log" and not logarithmic:
+        raise illegal("scale", scale, "one that can show values that are not positive", "Use linear.")
     if ceiling is None:
         return heights, logarithmic, np.inf
     lowest = min((float(grid[np.isfinite(grid)].min()) for grid in grids if np.isfinite(grid).any()), default=0.0)
     if ceiling <= max(lowest, 0.0 if logarithmic else -np.inf):
-        raise illegal("ceiling", ceiling, f"above the lowest value, {number(lowest)}", "Raise it, or leave it out.")
+        legal = f"above the lowest value, {number(lowest)}"
+        raise illegal("ceiling", ceiling, legal, "Raise it, or leave it out.")
     return heights, logarithmic, float(np.log10(ceiling)) if logarithmic else ceiling
 
 

@@ -10,7 +10,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from scipy.interpolate import RegularGridInterpolator
 
-from landscape.errors import illegal
 from landscape.results import SurfaceResult
 
 from .coordinates import default_names, only_plane
@@ -47,7 +46,7 @@ def draw(
     grid, words = values_of(result, quantity)
     names = default_names(result, names)
     with style():
-        (height,), logarithmic, top = _heights(grid, scale, ceiling)
+        (height,), logarithmic, top = heights_of([grid], ceiling, scale)
         low, high = span([height], top)
         floor = low - _DEPTH * (high - low)
         figure = new_figure(width, _ASPECT * WIDTHS["single"])
@@ -62,17 +61,6 @@ def draw(
         sheet(axes, result, height, Normalize(low, high), top, _LIGHT)
         _drop(axes, result, np.minimum(height, top), floor)
         return fill_room(figure, axes, foot)
-
-
-def _heights(grid: np.ndarray, scale: str, ceiling: float | None) -> tuple[list[np.ndarray], bool, float]:
-    if scale == "linear":
-        return [np.where(np.isfinite(grid), grid, np.nan)], False, np.inf if ceiling is None else ceiling
-    if scale not in ("auto", "log"):
-        raise illegal("scale", scale, "auto, log or linear", "")
-    heights, logarithmic, top = heights_of([grid], ceiling)
-    if scale == "log" and not logarithmic:
-        raise illegal("scale", scale, "one that can show negative values", "Use linear.")
-    return heights, logarithmic, top
 
 
 def _contours(axes: Any, result: SurfaceResult, height: np.ndarray, levels: np.ndarray, floor: float) -> None:
