@@ -46,7 +46,9 @@ def _targets(paths: tuple[str, ...], output: str | None) -> list[Path]:
 
 def _surface(result: Result, path: str) -> SurfaceResult:
     if not isinstance(result, SurfaceResult):
-        raise InputError(f"{path} holds a {result.kind}, and a surface is needed (`landscape surface`).")
+        raise InputError(
+            f"{path} is a result of kind {result.kind}, and one of a surface is needed (`landscape surface`)."
+        )
     return result
 
 

@@ -37,7 +37,7 @@ def space(figure: Figure, rectangle: tuple[float, float, float, float], elevatio
 
 def fill_room(figure: Figure, axes: Any, foot: float) -> Figure:
     """Scale and move the axes so that box, ticks and names just fill the figure above `foot`, a share of its height."""
-    room = np.array([[0.01, foot + 0.005], [0.99, 0.99]])
+    room = np.array([[0.03, foot + 0.005], [0.98, 0.99]])
     for _ in range(4):
         settle(figure)
         place = np.array(axes.get_position().get_points())
@@ -167,7 +167,9 @@ def dress(
         axis.set_pane_color((0.96, 0.96, 0.96, 1.0))
         axis._axinfo["grid"].update(color="#d5d5d5", linewidth=0.4)
     axes.tick_params(axis="both", pad=-2)
-    axes.tick_params(axis="z", pad=1)
+    longest = max((len(words) for words in axes.zaxis.get_major_formatter().format_ticks(ticks)), default=0)
+    axes.zaxis.labelpad = max(0, longest - 5)  # ticks' words are centred: long ones would meet the axis and its name
+    axes.tick_params(axis="z", pad=1 + max(0, longest - 5))
     return ticks
 
 
