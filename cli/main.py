@@ -356,6 +356,37 @@ def figure(
 
 
 @landscape.command()
+@click.argument("result", type=click.Path())
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False),
+    help="File to write, .gif, or .mp4 where ffmpeg is installed (default: the result's name with .gif).",
+)  # fmt: skip
+@click.option("--quantity", help="What the contours show (default: train loss).")
+@click.option("--fps", type=float, help="Checkpoints shown in a second (default: 6).")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+def animate(result: str, output: str | None, quantity: str | None, fps: float | None, overwrite: bool) -> None:
+    """Film a training that moves over its plane, with its loss beside it; RESULT is a scan along its components."""
+    from .pictures import animate_result
+
+    animate_result(result, output, overwrite, quantity=quantity, fps=fps)
+
+
+@landscape.command()
+@click.argument("results", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "-o", "--output", type=click.Path(),
+    help="HTML file to write, or a folder for several results (default: each result's name with .html).",
+)  # fmt: skip
+@click.option("--title", help="Title of the page (default: the checkpoints' labels).")
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
+def page(results: tuple[str, ...], output: str | None, title: str | None, overwrite: bool) -> None:
+    """One interactive HTML page for each line or plane in RESULTS: turn, zoom, read values; needs no network."""
+    from .pictures import write_pages
+
+    write_pages(results, output, title, overwrite)
+
+
+@landscape.command()
 @click.argument("path", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def inspect(path: str, as_json: bool) -> None:

@@ -4,6 +4,8 @@
     from landscape_figures import draw, save_figure
     save_figure(draw([load("line.landscape")]), "line")      # line.pdf, line.png
 
+`animate` films a training over its plane, `write_page` makes an interactive page of a scan.
+
 No window system, no global matplotlib state, no torch.
 """
 
@@ -30,13 +32,13 @@ from landscape.results import (
     TraceResult,
     TrackResult,
 )
-from landscape.spec import LineSpec, PlaneSpec
 
 from . import (
     audit,
     barriers,
     comparison,
     correlation,
+    curvature_line,
     density,
     dependence,
     eigenvalues,
@@ -44,21 +46,31 @@ from . import (
     merge_tree,
     parametric,
     plane,
+    planes,
+    ratio_map,
     sharpness_bars,
+    surface_3d,
     surface_pair,
     trace,
     track,
 )
+from .animation import animate
+from .coordinates import has_own_marks, is_line, is_plane
 from .groups import EIGENVALUES, SHARPNESS, chosen_columns
+from .page import write_page
 from .save import save_figure
 from .style import style
 
-__all__ = ["RECIPES", "draw", "recipe_for", "recipe_help", "save_figure", "style"]
+__all__ = ["RECIPES", "animate", "draw", "recipe_for", "recipe_help", "save_figure", "style", "write_page"]
 
 RECIPES: dict[str, Callable[..., Figure]] = {
     "eigenvalues": eigenvalues.draw,
     "parametric": parametric.draw,
+    "curvature_line": curvature_line.draw,
     "plane": plane.draw,
+    "planes": planes.draw,
+    "ratio_map": ratio_map.draw,
+    "surface_3d": surface_3d.draw,
     "surface_pair": surface_pair.draw,
     "sharpness_bars": sharpness_bars.draw,
     "comparison": comparison.draw,
@@ -124,13 +136,10 @@ def recipe_for(results: Sequence[Result]) -> str:
             return "sharpness_bars"
         return "eigenvalues" if chosen_columns(first, EIGENVALUES) else "comparison"
     if kinds == {SurfaceResult}:
-        specs = {type(result.spec) for result in results if isinstance(result, SurfaceResult)}
-        if specs == {LineSpec}:
+        if all(is_line(result) for result in results):
             return "parametric"
-        if specs == {PlaneSpec} and len(results) == 1:
-            return "plane"
-        if LineSpec not in specs and len(results) <= 2:
-            return "surface_pair"
+        if all(is_plane(result) for result in results) and len(results) <= 4:
+            return "plane" if len(results) == 1 and has_own_marks(first) else "surface_pair"
     found = ", ".join(result.kind for result in results)
     raise InputError(f"no recipe draws these results together ({found}). Recipes:\n{recipe_help()}")
 

@@ -26,6 +26,7 @@ DEMO: Pictures = {
 
 GALLERY: Pictures = {
     **DEMO,
+    "surface_3d": ("surface_3d", ("plane",), {}),
     "correlation": ("correlation", ("correlation",), {}),
     "audit": ("audit", ("audit",), {}),
     "barriers": ("barriers", ("barrier-64a-64b", "barrier-64a-256", "barrier-64b-256"), {}),

@@ -88,6 +88,13 @@ def result_names(results: Sequence[Result], names: Sequence[str] | None) -> list
     return found
 
 
+def common_start(words: Sequence[str]) -> str:
+    """What all words begin with."""
+    first, last = min(words), max(words)
+    same = [a == b for a, b in zip(first, last, strict=False)]
+    return first[: [*same, False].index(False)]
+
+
 def _checkpoint(result: Result, number: int) -> tuple[str, ...]:
     """The parts of the checkpoint's path, without its ending."""
     told = result.provenance.get("checkpoint")

@@ -26,8 +26,11 @@ def new_figure(width: str, height: float) -> Figure:
 
 
 def wrap(text: str, width: int, lines: int = 3) -> str:
-    """`text` in at most `lines` lines of at most `width` characters, broken at spaces and - _ / if possible."""
-    pieces = [p for p in re.split(r"(?<=[\s\-_/])", " ".join(text.split())) if p]
+    """`text` in at most `lines` lines of at most `width` characters, broken at spaces and - _ / if possible.
+
+    No-break spaces hold together, as between a number and its unit.
+    """
+    pieces = [p for p in re.split(r"(?<=[ \-_/])", re.sub(r"[^\S\u00a0]+", " ", text).strip()) if p]
     rows = [""]
     for piece in pieces:
         if rows[-1] and len((rows[-1] + piece).rstrip()) > width:
@@ -45,14 +48,16 @@ def wrap(text: str, width: int, lines: int = 3) -> str:
 def legend_below(figure: Figure, entries: Sequence[tuple[Any, str]], note: str = "") -> None:
     """A legend under the axes, in as many columns as fit; the figure grows by the legend's height.
 
-    note: one sentence above the entries, on what error bars and small marks mean.
+    note: one sentence above the entries, on what error bars and small marks mean. Nothing to say leaves the figure.
     """
+    if not (entries or note):
+        return
     inches = figure.get_size_inches()
     room = figure.dpi * (inches[0] - 0.1)
     handles, labels = [handle for handle, _ in entries], [wrap(label, 42, 2) for _, label in entries]
     note = wrap(note, int(inches[0] * 17), 3) if note else ""
-    for rows in range(1, len(entries) + 1):
-        columns = -(-len(entries) // rows)
+    for rows in range(1, max(len(entries), 1) + 1):
+        columns = -(-len(entries) // rows) or 1
         legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, title=note or None)
         extent = legend.get_window_extent(renderer(figure))
         if extent.width <= room or columns == 1:
@@ -65,6 +70,22 @@ def renderer(figure: Figure) -> Any:
     """A renderer to measure text with; the canvas of a bare Figure draws to no screen."""
     canvas = figure.canvas
     return (canvas if isinstance(canvas, FigureCanvasAgg) else FigureCanvasAgg(figure)).get_renderer()
+
+
+def fit(figure: Figure, panels: Sequence[Sequence[Axes]], aspect: float) -> Figure:
+    """Settle the figure at the height at which its panels, rows of equal ones, have this height over width."""
+    rows, columns, width = len(panels), len(panels[0]), figure.get_figwidth()
+    for _ in range(3):
+        settle(figure)
+        boxes = [axes.get_tightbbox(renderer(figure)) for row in panels for axes in row]
+        used, frame = Bbox.union([box for box in boxes if box is not None]), panels[0][0].get_window_extent()
+        spare = (width - used.width / figure.dpi - 0.1) / columns
+        wanted = rows * float(np.clip(aspect * (frame.width / figure.dpi + spare), 0.4, 1.4 * width / columns))
+        rest = max((used.height - rows * frame.height) / figure.dpi, 0.3) + sum(
+            legend.get_window_extent(renderer(figure)).height / figure.dpi + 0.06 for legend in figure.legends
+        )
+        figure.set_size_inches(width, wanted + rest + 0.1)
+    return settle(figure)
 
 
 def settle(figure: Figure) -> Figure:
@@ -83,13 +104,17 @@ def cross_out(axes: Axes, x: np.ndarray, colour: str) -> None:
 
 
 _SIDES = ((1, 1), (-1, 1), (1, -1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1))
+_BEYOND = 4.0  # outside the axes stand the ticks: worse than a place on a marker
 _ALIGN = {1: ("left", "bottom"), -1: ("right", "top"), 0: ("center", "center")}
 
 
-def name_points(axes: Axes, points: np.ndarray, names: Iterable[str], size: float = 7.0) -> list[Text]:
+def name_points(
+    axes: Axes, points: np.ndarray, names: Sequence[str], size: float = 7.0, optional: int = 0
+) -> list[Text]:
     """Write each name beside its point: inside the axes, on no other name and on no point.
 
-    points: (m, 2) in data coordinates. Call after the layout has settled; the names take no part in it.
+    points: (m, 2) in data coordinates, those with a name first. The last `optional` names are left out where there
+    is no room for them. Call after the layout has settled; the names take no part in it.
     """
     figure = axes.get_figure(root=True)
     assert figure is not None
@@ -98,19 +123,22 @@ def name_points(axes: Axes, points: np.ndarray, names: Iterable[str], size: floa
     marker = 4.0 * figure.dpi / 72
     taken = [Bbox.from_extents(x - marker, y - marker, x + marker, y + marker) for x, y in pixels]
     written = []
-    for number, (point, name) in enumerate(zip(points, names, strict=True)):
+    for number, (point, name) in enumerate(zip(points, names, strict=False)):
         candidates = [
             _annotation(axes, point, wrap(name, width, 4), side, size) for width in (24, 14) for side in _SIDES
         ]
         boxes = [text.get_window_extent(renderer(figure)).padded(1.0) for text in candidates]
         others = [box for i, box in enumerate(taken) if i != number]
-        costs = [_outside(box, frame) + sum(_shared(box, other) for other in others) for box in boxes]
+        costs = [_BEYOND * _outside(box, frame) + sum(_shared(box, other) for other in others) for box in boxes]
         best = int(np.argmin(costs))
+        if costs[best] > 0 and number >= len(names) - optional:
+            best = -1
         for i, text in enumerate(candidates):
             if i != best:
                 text.remove()
-        taken.append(boxes[best])
-        written.append(candidates[best])
+        if best >= 0:
+            taken.append(boxes[best])
+            written.append(candidates[best])
     return written
 
 

@@ -12,9 +12,9 @@ from matplotlib.ticker import FixedLocator
 from landscape.errors import InputError, illegal
 from landscape.results import BasinResult, Result, SurfaceResult
 
-from .contours import contour, label_lines, thin_ticks
+from .contours import colour_bar, fill, label_lines, shade, thin_ticks
 from .layout import legend_below, name_points, new_figure, renderer, settle
-from .plane import axis_names
+from .plane import frame
 from .scales import choose_scale, limits, number, scale_axis
 from .style import FAINT, INK, look, style
 
@@ -155,19 +155,17 @@ def _contours(
     figure: Figure, axes: Any, surface: SurfaceResult, basins: BasinResult, shown: list[int], levels: int
 ) -> None:
     """The plane with the same minima and numbers, the passes as crosses, and the marks."""
-    contours = contour(axes, surface.x, surface.y, surface.grid(basins.spec.quantity), basins.spec.quantity, levels)
-    first, second = axis_names(surface)
-    axes.set_aspect("equal")
-    for axis, values in ((axes.xaxis, surface.x), (axes.yaxis, surface.y)):
-        scale_axis(axis, float(values.min()), float(values.max()), "linear")
-    axes.set(xlabel=first, ylabel=second)
+    (values,), shades = shade([surface.grid(basins.spec.quantity)], levels)
+    filled, lines = fill(axes, surface.x, surface.y, values, shades)
+    bar = colour_bar(axes, filled, shades, basins.spec.quantity)
+    frame(axes, surface, surface.labels)
     minima, saddles = basins.minima[shown], basins.saddles[shown]
     axes.add_line(_spots("minimum", minima))
     axes.add_line(_spots("saddle", saddles))
     for k, point in enumerate(basins.points):
         axes.add_line(_mark(k, [point[0]], [point[1]]))
     settle(figure)
-    thin_ticks(axes, contours.bar)
+    thin_ticks(axes, bar)
     texts = name_points(axes, minima, [str(branch + 1) for branch in shown])
     points = np.concatenate([basins.points, saddles[np.isfinite(saddles).all(axis=1)]])
-    label_lines(axes, contours, [text.get_window_extent(renderer(figure)) for text in texts], points)
+    label_lines(axes, lines, shades, [text.get_window_extent(renderer(figure)) for text in texts], points)

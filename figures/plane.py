@@ -1,22 +1,28 @@
 """The loss on a plane, with the minima at their true coordinates: filled, labelled, logarithmic contours."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
+from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.text import Text
 
-from landscape.errors import InputError, illegal
 from landscape.results import SurfaceResult
-from landscape.spec import AxesSpec, LineSpec, PlaneSpec
 
-from .contours import contour, label_lines, thin_ticks
-from .layout import legend_below, name_points, new_figure, renderer, settle, wrap
+from .contours import Shades, colour_bar, fill, label_lines, shade, thin_ticks
+from .coordinates import aspect_of, axis_names, default_names, only_plane
+from .holes import counted, hatch
+from .layout import fit, legend_below, name_points, new_figure, renderer, settle, wrap
+from .quantities import interpolation_note, missing, values_of
 from .scales import scale_axis
-from .style import FAINT, HATCH, LOOKS, style
+from .style import LOOKS, style
+from .trajectory import arrows, named, way
 
-QUANTITIES = ("train loss", "test loss", "train error", "test error")
+_OWN_SCALES = "each axis has its own scale"
 
 
 def draw(
@@ -27,98 +33,80 @@ def draw(
     width: str = "single",
     levels: int = 10,
 ) -> Figure:
-    """Contours of one loss or error on a plane through checkpoints (or a random one), minima marked and named.
+    """Contours of one quantity on a plane through checkpoints (or around one), minima and training marked and named.
 
-    quantity: train loss, test loss, train error or test error (errors in %). names: of the marked checkpoints.
-    levels: at most so many contour lines, at round numbers; logarithmic, and interpolated as logarithms, when no
-    value is negative (zeros share the lowest colour), linear otherwise. Cells that are not finite stay
-    empty and hatched.
+    quantity: train loss, test loss, train error, test error (in %), or any other that the scan holds. names: of the
+    marked checkpoints. levels: at most so many contour lines, at round numbers; logarithmic, and interpolated as
+    logarithms, when no value is negative (zeros share the lowest colour), linear otherwise; values of both signs
+    take a map centred on 0 and dashed lines below it. Points without a number are hatched, by kind.
     """
-    result = _only(results)
-    grid, words = values_of(result, quantity)
-    names = list(names or result.labels)
-    if len(names) != len(result.marks):
-        raise InputError(f"names: {len(names)} given for {len(result.marks)} checkpoints. Give one name for each.")
+    result = only_plane(results, "plane")
+    names = default_names(result, names)
     with style():
         figure = new_figure(width, 3.0)
         axes = figure.add_subplot()
-        contours = contour(axes, result.x, result.y, grid, words, levels)
-        _frame(axes, result, names)
-        entries = []
-        if not np.isfinite(grid).all():
-            entries = [(Patch(facecolor="white", edgecolor=FAINT, hatch=HATCH), _missing_words(result, grid))]
-            legend_below(figure, entries)
-        for mark, as_ in zip(result.marks, LOOKS, strict=False):
-            axes.plot(
-                *mark, linestyle="none", marker=as_.marker, markersize=5.5, markerfacecolor="white",
-                markeredgecolor="black", markeredgewidth=1.0, zorder=7, gid="mark", clip_on=False,
-            )  # fmt: skip
-        _fit(figure, axes, result)
-        thin_ticks(axes, contours.bar)
-        texts = name_points(axes, result.marks, names)
-        label_lines(axes, contours, [t.get_window_extent(renderer(figure)) for t in texts], result.marks)
+        drawn = backdrop(axes, result, quantity, names, levels)
+        legend_below(figure, [*drawn.holes, *way(axes, result)], drawn.note)
+        fit(figure, [[axes]], aspect_of(result) or 0.8)
+        thin_ticks(axes, drawn.bar)
+        taken = [text.get_window_extent(renderer(figure)) for text in name_all(axes, result, names)]
+        label_lines(axes, drawn.lines, drawn.shades, taken, taken_points(result))
         return settle(figure)
 
 
-def _only(results: Sequence[SurfaceResult]) -> SurfaceResult:
-    if len(results) != 1 or not isinstance(results[0], SurfaceResult) or isinstance(results[0].spec, LineSpec):
-        raise InputError("plane needs exactly one plane scan (`landscape surface plane` or `random`).")
-    return results[0]
+@dataclass(frozen=True)
+class Backdrop:
+    """Contours of a plane, drawn: what labels them, the legend of their holes, and what has to be said of them."""
+
+    lines: QuadContourSet
+    shades: Shades
+    bar: Colorbar
+    words: str
+    holes: list[tuple[Patch, str]]
+    note: str
 
 
-def values_of(result: SurfaceResult, quantity: str) -> tuple[np.ndarray, str]:
-    """((X, Y) grid, its name with unit) of one quantity; errors are 100·(1 − accuracy).
-
-    Raises `InputError` when there is no such quantity, or the result does not hold it.
-    """
-    if quantity not in QUANTITIES:
-        raise illegal("quantity", quantity, f"one of {', '.join(QUANTITIES)}", "")
-    split, word = quantity.split()
-    grid = getattr(result, f"{split}_{'accuracy' if word == 'error' else 'loss'}")
-    if not grid.size or (word == "error" and np.isnan(grid).all()):
-        raise InputError(f"this scan holds no {quantity}. Choose another quantity, or scan again with {split} data.")
-    return (grid, quantity) if word == "loss" else (100.0 * (1.0 - grid), f"{quantity} (%)")
-
-
-def axis_names(result: SurfaceResult) -> tuple[str, str]:
-    """What the two coordinates are, with their units."""
-    if isinstance(result.spec, AxesSpec):
-        kind = {"filter": " (filter norms)", "layer": " (layer norms)", "weight": " (weights)", "none": ""}[
-            result.spec.normalisation
-        ]
-        return f"direction 1{kind}", f"direction 2{kind}"
-    return "distance along (ℓ₂)", "distance across (ℓ₂)"
+def backdrop(axes: Axes, result: SurfaceResult, quantity: str, names: Sequence[str], levels: int) -> Backdrop:
+    """Contours of one quantity with their bar, the plane's axes, marked checkpoints, and points without a number."""
+    grid, words = values_of(result, quantity)
+    (shown,), shades = shade([grid], levels)
+    filled, lines = fill(axes, result.x, result.y, shown, shades)
+    bar = colour_bar(axes, filled, shades, words)
+    frame(axes, result, names)
+    mark(axes, result.marks)
+    kinds = missing(result, grid)
+    notes = [interpolation_note(result), "" if aspect_of(result) else _OWN_SCALES]
+    holes = counted(hatch(axes, result.x, result.y, kinds), kinds)
+    return Backdrop(lines, shades, bar, words, holes, "; ".join(filter(None, notes)))
 
 
-def _fit(figure: Figure, axes: Axes, result: SurfaceResult) -> None:
-    """Give the figure the height that suits the plane's own aspect: neither empty margins nor a squeezed plane."""
-    aspect = float(np.ptp(result.y) / np.ptp(result.x))
-    for _ in range(3):
-        settle(figure)
-        width = figure.get_figwidth()
-        used, frame = axes.get_tightbbox(renderer(figure)), axes.get_window_extent()
-        assert used is not None
-        spare = width - used.width / figure.dpi - 0.1
-        drawn = frame.height / figure.dpi
-        wanted = float(np.clip(aspect * (frame.width / figure.dpi + spare), 0.4, 1.4 * width))
-        rest = max(used.height / figure.dpi - drawn, 0.3) + sum(
-            legend.get_window_extent(renderer(figure)).height / figure.dpi + 0.06 for legend in figure.legends
-        )
-        figure.set_size_inches(width, wanted + rest + 0.1)
-    settle(figure)
-
-
-def _frame(axes: Axes, result: SurfaceResult, names: Sequence[str]) -> None:
-    first, second = axis_names(result)
-    if isinstance(result.spec, PlaneSpec):
-        first = f"distance towards {wrap(names[1], 26, 1)} (ℓ₂)"
-    axes.set_aspect("equal")
+def frame(axes: Axes, result: SurfaceResult, names: Sequence[str], room: int = 52) -> None:
+    """Limits, ticks, aspect and names of a plane's two axes, in lines of at most `room` characters."""
+    first, second = (wrap(name, room, 2) for name in axis_names(result, names))
+    axes.set_aspect("equal" if aspect_of(result) else "auto")
     for axis, values in ((axes.xaxis, result.x), (axes.yaxis, result.y)):
         scale_axis(axis, float(values.min()), float(values.max()), "linear")
     axes.set(xlabel=first, ylabel=second)
 
 
-def _missing_words(result: SurfaceResult, grid: np.ndarray) -> str:
-    lost = int((~np.isfinite(grid)).sum())
-    why = "NaN or ∞" if result.complete else "NaN, ∞ or not evaluated"
-    return f"{lost} of {grid.size} points: {why}"
+def mark(axes: Axes, marks: np.ndarray) -> None:
+    """The marked checkpoints at their true coordinates (m, 2)."""
+    for place, as_ in zip(marks, LOOKS, strict=False):
+        axes.plot(
+            *place, linestyle="none", marker=as_.marker, markersize=5.5, markerfacecolor="white",
+            markeredgecolor="black", markeredgewidth=1.0, zorder=7, gid="mark", clip_on=False,
+        )  # fmt: skip
+
+
+def name_all(axes: Axes, result: SurfaceResult, names: Sequence[str]) -> list[Text]:
+    """The arrows of a training and the names of marks and of some of its checkpoints; call when the layout is done."""
+    places, steps, optional = named(result, result.marks)
+    if len(result.trajectory):
+        arrows(axes, result.trajectory)
+    points = np.concatenate([result.marks, places, result.trajectory.reshape(-1, 2)])
+    return name_points(axes, points, [*names, *steps], optional=optional)
+
+
+def taken_points(result: SurfaceResult) -> np.ndarray:
+    """(k, 2) points on which no label may be written."""
+    return np.concatenate([result.marks, result.trajectory.reshape(-1, 2)])

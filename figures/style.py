@@ -15,10 +15,10 @@ WIDTHS = {"single": 3.4, "double": 6.9}
 """Column widths in inches."""
 
 COLOUR_MAP = "viridis"
+SIGNED_MAP = "PuOr_r"
 INK = "#1a1a1a"
 FAINT = "#8c8c8c"
 VERMILLION = "#D55E00"
-HATCH = "////"
 
 _PARAMETERS = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that pictures do not depend on the machine

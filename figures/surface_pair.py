@@ -1,26 +1,23 @@
-"""A sharp and a flat minimum side by side in three dimensions, after Foret et al. 2021, Figure 1."""
+"""Sharp and flat minima side by side in three dimensions, after Foret et al. 2021, Figure 1."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
-from mpl_toolkits.mplot3d.art3d import Poly3DCollection
-from mpl_toolkits.mplot3d.axes3d import Axes3D
 
 from landscape.errors import InputError
 from landscape.results import SurfaceResult
-from landscape.spec import LineSpec
 
+from .coordinates import is_plane
 from .layout import settle, wrap
-from .plane import axis_names, values_of
-from .scales import limits, log_levels, logarithms, number
-from .style import COLOUR_MAP, WIDTHS, style
+from .quantities import missing, values_of
+from .relief import cut_note, dress, heights_of, sheet, space, span
+from .style import WIDTHS, style
+from .titles import titles
 
 _HEIGHT = 3.0
+_MOST = 4
 
 
 def draw(
@@ -32,107 +29,51 @@ def draw(
     elevation: float = 24.0,
     azimuth: float = -58.0,
 ) -> Figure:
-    """One or two plane scans as 3-D surfaces with a common height scale, colours and view; logarithmic height.
+    """One to four plane scans as 3-D surfaces with a common height scale, colours and view; logarithmic height.
 
-    quantity: train loss, test loss, train error or test error. names: titles. cap: heights above it are drawn
-    at the cap, and the figure says so; default none. Cells with a corner that is not finite are left open.
-    elevation, azimuth: of the eye, in degrees.
+    quantity: train loss, test loss, train error, test error, or any other that the scans hold. names: titles;
+    default what differs between the scans. cap: surfaces are cut off above it, and the figure says so; default
+    none. Cells with a corner that is not finite are left open. elevation, azimuth: of the eye, in degrees.
     """
-    _check(results)
+    if not 1 <= len(results) <= _MOST or not all(is_plane(result) for result in results):
+        raise InputError(f"surface_pair needs one to {_MOST} plane scans (`landscape surface random`).")
     grids, words = zip(*(values_of(result, quantity) for result in results), strict=True)
-    titles = list(names or [result.labels[0] for result in results])
-    if len(titles) != len(results):
-        raise InputError(f"names: {len(titles)} given for {len(results)} surfaces. Give one name for each.")
+    columns = min(len(results), 2)
+    headings = [wrap(title, 48 // columns + 12, 2) for title in titles(results, names)]
     with style():
-        heights, logarithmic, clipped = _heights(grids, cap)
-        bottom, top = _range(heights)
-        width = WIDTHS["double"] if len(results) == 2 else WIDTHS["single"]
-        titles = [wrap(title, 48 // len(results) + 12, 2) for title in titles]
-        notes = _notes(grids, clipped, cap, int(17 * width))
-        head = 0.13 * max(title.count("\n") for title in titles)
+        heights, logarithmic, ceiling = heights_of(grids, cap)
+        ends = span(heights, ceiling)
+        width = WIDTHS["double" if columns == 2 else "single"]
+        notes = _notes(results, grids, cap, int(17 * width))
+        head = 0.13 * max(heading.count("\n") for heading in headings)
         foot = 0.12 * (notes.count("\n") + 1) + 0.08 if notes else 0.0
-        figure = Figure(figsize=(width, _HEIGHT + head + foot))
-        colours = Normalize(bottom, top)
-        for number_, (result, height) in enumerate(zip(results, heights, strict=True)):
-            axes = _axes(figure, number_, len(results), foot)
-            axes.view_init(elevation, azimuth)
-            _surface(axes, result, height, colours)
-            _dress(axes, result, words[0], (bottom, top), logarithmic)
-            axes.set_title(titles[number_], y=1.0)
+        rows = -(-len(results) // columns)
+        figure = Figure(figsize=(width, rows * (_HEIGHT + head) + foot))
+        for number, (result, height) in enumerate(zip(results, heights, strict=True)):
+            axes = space(figure, _rectangle(figure, number, columns, head, foot), elevation, azimuth)
+            sheet(axes, result, height, Normalize(*ends), ceiling)
+            dress(axes, result, words[0], ends, logarithmic, ends[0])
+            axes.set_title(headings[number], y=1.0)
         figure.text(0.5, 0.05 / figure.get_figheight(), notes, ha="center", va="bottom", size=7)
         return settle(figure)
 
 
-def _check(results: Sequence[SurfaceResult]) -> None:
-    planes = [isinstance(r, SurfaceResult) and not isinstance(r.spec, LineSpec) for r in results]
-    if not 1 <= len(results) <= 2 or not all(planes):
-        raise InputError("surface_pair needs one or two plane scans (`landscape surface random`).")
-
-
-def _heights(grids: Sequence[np.ndarray], cap: float | None) -> tuple[list[np.ndarray], bool, int]:
-    """Heights as drawn (log₁₀ where no value is negative, NaN where not finite), and how many met the cap."""
-    if cap is None:
-        return *logarithms(grids), 0
-    clipped = sum(int((grid[np.isfinite(grid)] > cap).sum()) for grid in grids)
-    return *logarithms([np.where(np.isfinite(grid), np.minimum(grid, cap), np.nan) for grid in grids]), clipped
-
-
-def _range(heights: Sequence[np.ndarray]) -> tuple[float, float]:
-    bottom, top, _ = limits(np.concatenate([height.ravel() for height in heights]), "linear", margin=0.02)
-    return bottom, top
-
-
-def _axes(figure: Figure, number_: int, count: int, foot: float) -> Axes3D:
-    """Three-dimensional axes beside each other, above `foot` inches of notes."""
+def _rectangle(
+    figure: Figure, number: int, columns: int, head: float, foot: float
+) -> tuple[float, float, float, float]:
+    """The place of a panel, rows from the top, above `foot` inches of notes and below `head` inches of long titles."""
     height = figure.get_figheight()
-    left, width = (0.0, 0.9) if count == 1 else (0.495 * number_, 0.465)
-    rectangle = (left, (0.2 + foot) / height, width, (_HEIGHT - 0.3) / height)
-    axes: Any = figure.add_axes(rectangle, projection="3d")
-    axes.set_proj_type("persp", focal_length=1.6)
-    axes.set_box_aspect((1, 1, 0.72), zoom=1.0)
-    return axes
+    row, column = divmod(number, columns)
+    left, width = (0.0, 0.9) if columns == 1 else (0.495 * column, 0.465)
+    bottom = height - (row + 1) * (_HEIGHT + head) + 0.2
+    return left, bottom / height, width, (_HEIGHT - 0.3) / height
 
 
-def _surface(axes: Axes3D, result: SurfaceResult, height: np.ndarray, colours: Normalize) -> None:
-    """One quadrilateral per cell of the grid whose four corners are finite, coloured by their mean height."""
-    x, y = np.meshgrid(result.x, result.y, indexing="ij")
-    points = np.stack([x, y, height], axis=-1)
-    cells = np.stack([points[:-1, :-1], points[1:, :-1], points[1:, 1:], points[:-1, 1:]], axis=2).reshape(-1, 4, 3)
-    cells = cells[np.isfinite(cells).all(axis=(1, 2))]
-    faces = colormaps[COLOUR_MAP](colours(cells[..., 2].mean(axis=1)))
-    edges = faces * [0.72, 0.72, 0.72, 1.0]
-    axes.add_collection3d(
-        Poly3DCollection(cells, facecolors=faces, edgecolors=edges, linewidths=0.25, gid="surface"), autolim=False
-    )
-
-
-def _dress(axes: Any, result: SurfaceResult, words: str, heights: tuple[float, float], logarithmic: bool) -> None:
-    axes.set_xlim(float(result.x.min()), float(result.x.max()))
-    axes.set_ylim(float(result.y.min()), float(result.y.max()))
-    axes.set_zlim(*heights)
-    first, second = axis_names(result)
-    axes.set_xlabel(first, labelpad=-5)
-    axes.set_ylabel(second, labelpad=-5)
-    axes.set_zlabel(words, labelpad=0)
-    if logarithmic:
-        ticks = np.log10(log_levels(10 ** heights[0], 10 ** heights[1], 6))
-        axes.zaxis.set_major_locator(FixedLocator(ticks.tolist()))
-    axes.zaxis.set_major_formatter(FuncFormatter(lambda v, _: number(10.0**v if logarithmic else v)))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda v, _: number(v)))
-        axis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10], prune="both"))
-    for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
-        axis.set_pane_color((0.96, 0.96, 0.96, 1.0))
-        axis._axinfo["grid"].update(color="#d5d5d5", linewidth=0.4)
-    axes.tick_params(axis="both", pad=-2)
-    axes.tick_params(axis="z", pad=1)
-
-
-def _notes(grids: Sequence[np.ndarray], clipped: int, cap: float | None, characters: int) -> str:
-    notes = []
-    if clipped and cap is not None:
-        notes.append(f"{clipped} points above {number(cap)} drawn at {number(cap)}")
-    lost = sum(int((~np.isfinite(grid)).sum()) for grid in grids)
-    if lost:
-        notes.append(f"{lost} points not finite or not evaluated: gaps")
-    return wrap("; ".join(notes), characters, 3) if notes else ""
+def _notes(results: Sequence[SurfaceResult], grids: Sequence[np.ndarray], cap: float | None, characters: int) -> str:
+    counts: dict[str, int] = {}
+    for result, grid in zip(results, grids, strict=True):
+        for why, cells in missing(result, grid).items():
+            counts[why] = counts.get(why, 0) + int(cells.sum())
+    gaps = [f"{count} points {why}" for why, count in counts.items()]
+    notes = [cut_note(grids, cap), ", ".join(gaps) + ": gaps" if gaps else ""]
+    return wrap("; ".join(filter(None, notes)), characters, 3) if any(notes) else ""

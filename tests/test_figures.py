@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_rgb
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
@@ -52,8 +53,7 @@ from landscape.spec import (
     TraceSpec,
     TrackSpec,
 )
-from landscape_figures import RECIPES, draw, save_figure
-from landscape_figures import surface_pair as surface_pair_module
+from landscape_figures import RECIPES, draw, relief, save_figure
 from landscape_figures.groups import result_names
 from landscape_figures.scales import log_levels, number, symlog_ticks
 from landscape_figures.style import COLOUR_MAP, LOOKS, style
@@ -115,12 +115,47 @@ def plane(labels: tuple[str, ...] = LABELS, aspect: float = 1.0, close: bool = F
 
 def holed(result: SurfaceResult) -> SurfaceResult:
     loss = result.train_loss.copy()
-    loss[25:28, 3:8], loss[3, 18] = np.nan, np.inf
+    loss[-6:-3, 3:8], loss[3, -4] = np.nan, np.inf
     return replaced(result, train_loss=loss, complete=False)
 
 
 def replaced(result, **changes):
     return dataclasses.replace(result, **changes)
+
+
+def trained(result: SurfaceResult, steps: int = 12, name: str = "epoch {}") -> SurfaceResult:
+    """The scan around its last checkpoint, in two principal components, with the way there and curvatures."""
+    t = np.linspace(0, 1, steps)[:, None]
+    far = np.array([result.x.max(), result.y.max()]) * 0.85
+    way = (1 - t) ** 1.5 * np.hstack([far[0] * np.cos(2 * t), far[1] * np.sin(1 + 2 * t)])
+    X, Y = np.meshgrid(result.x, result.y, indexing="ij")
+    curvature = np.stack([12 - np.hypot(X, Y), 0.3 * X - 2.0], axis=-1)
+    return replaced(
+        result, spec=AxesSpec(axes=("component:1", "component:2")), labels=(name.format(steps),),
+        marks=np.zeros((1, 2)), axes=("PC 1", "PC 2"), explained=np.array([0.7123, 0.9951]), trajectory=way,
+        trajectory_labels=tuple(name.format(k + 1) for k in range(steps)), extra=curvature,
+        extra_names=("largest eigenvalue", "smallest eigenvalue"),
+    )  # fmt: skip
+
+
+def concave(result: SurfaceResult, smallest: float = -3.0) -> SurfaceResult:
+    """The same scan with curvatures; in a corner even the largest is negative, elsewhere one was not found."""
+    X, Y = np.meshgrid(result.x, result.y, indexing="ij")
+    curvature = np.stack([X + Y, np.full(X.shape, smallest)], axis=-1)
+    curvature[20, 5] = np.nan
+    return replaced(result, extra=curvature, extra_names=("largest eigenvalue", "smallest eigenvalue"))
+
+
+def partly(result: SurfaceResult) -> SurfaceResult:
+    """The same scan with points of every kind: NaN, infinite, not evaluated, interpolated."""
+    loss, done = holed(result).train_loss, np.ones(result.shape, bool)
+    done[8:14, 15:20] = False
+    loss[~done] = np.nan
+    some = np.zeros(result.shape, bool)
+    some[1::2, 1::2] = True
+    return replaced(
+        result, train_loss=loss, done=done, complete=False, interpolated=some, interpolation_error=0.0081, held_out=9
+    )
 
 
 def bowl(curvature: float = 1.0, label: str = "SAM") -> SurfaceResult:
@@ -130,6 +165,20 @@ def bowl(curvature: float = 1.0, label: str = "SAM") -> SurfaceResult:
     return SurfaceResult(
         spec=AxesSpec(points=(21, 15)), x=x, y=y, train_loss=loss, train_accuracy=1 / (1 + loss),
         test_loss=NONE, test_accuracy=NONE, labels=(label,), marks=np.zeros((1, 2)), complete=True, evaluations=315,
+    )  # fmt: skip
+
+
+def direction(seed: int = 0, policy: str = "running", label: str = "SAM") -> SurfaceResult:
+    """A scan along one random direction, with curvatures, one of which diverged."""
+    a, rng = np.linspace(-1, 1, 21), np.random.default_rng(seed)
+    loss = 2e-3 + rng.uniform(0.5, 2) * a**2
+    curvature = np.stack([3 + a, -0.5 * np.exp(a)], axis=-1)
+    curvature[4] = np.nan
+    return SurfaceResult(
+        spec=AxesSpec(axes=("random",), points=(21,), seed=seed, batch_norm=policy), x=a, y=NONE, train_loss=loss,
+        train_accuracy=1 / (1 + loss), test_loss=NONE, test_accuracy=NONE, labels=(label,), marks=np.zeros((1, 1)),
+        complete=True, evaluations=21, conditions={"has_batch_norm": True}, extra=curvature,
+        extra_names=("largest eigenvalue", "smallest eigenvalue"),
     )  # fmt: skip
 
 
@@ -354,6 +403,27 @@ CASES = {
     "parametric-seeds": ([line(seed) for seed in range(3)], {}),
     "parametric-band-of-arcs": ([line(seed, path="arc") for seed in range(3)], {"spread": "band"}),
     "parametric-regression": ([line(accuracy=False, test=False)], {}),
+    "parametric-directions": ([direction(seed) for seed in range(4)], {"spread": "band"}),
+    "parametric-policies": (
+        [direction(seed, policy) for policy in ("running", "recomputed", "batch") for seed in range(2)],
+        {"names": LONG[2:]},
+    ),
+    "parametric-polyline": (
+        [replaced(line(labels=EIGHT[:3]), spec=LineSpec(path="polyline"), marks=np.array([[0.0], [1.0], [2.0]]))],
+        {},
+    ),
+    "curvature-line": ([direction()], {"recipe": "curvature_line"}),
+    "curvature-line-between-two": (
+        [
+            replaced(
+                line(labels=LONG[:2]), extra=1e-7 * NOISE.uniform(1, 9, (25, 1)), extra_names=("largest eigenvalue",)
+            )
+        ],
+        {"recipe": "curvature_line", "eigenvalue_scale": "auto"},
+    ),
+    "ratio-map": ([trained(plane())], {"recipe": "ratio_map"}),
+    "ratio-map-partly": ([concave(partly(plane(LONG)))], {"recipe": "ratio_map", "names": LONG}),
+    "ratio-map-of-zeros": ([concave(plane(), 0.0)], {"recipe": "ratio_map", "scale": "log"}),
     "plane": ([plane()], {}),
     "plane-long": ([plane(LONG)], {"quantity": "test error"}),
     "plane-flat-and-close": ([plane(aspect=0.35, close=True)], {"quantity": "test loss"}),
@@ -364,6 +434,28 @@ CASES = {
     "plane-constant": ([dataclasses.replace(plane(), train_loss=np.ones((31, 22)))], {}),
     "plane-of-forty-decades": ([dataclasses.replace(plane(), train_loss=plane().train_loss ** 12)], {}),
     "parametric-diverged": ([dataclasses.replace(line(), train_loss=np.full(25, np.inf))], {}),
+    "plane-trained": ([trained(plane())], {"recipe": "plane"}),
+    "plane-trained-partly": ([trained(partly(plane()), 200, LONG[2] + " epoch {}")], {"recipe": "plane"}),
+    "plane-of-both-signs": (
+        [trained(plane(aspect=0.1))],
+        {"recipe": "plane", "quantity": "smallest eigenvalue"},
+    ),
+    "planes-by-policy": (
+        [bowl(), replaced(bowl(9.0), spec=AxesSpec(points=(21, 15), batch_norm="batch"))],
+        {"recipe": "planes"},
+    ),
+    "planes-of-three": ([bowl(), bowl(3.0), holed(plane())], {"recipe": "planes", "names": LONG}),
+    "planes-of-four": ([trained(partly(plane()), k) for k in (1, 2, 9, 12)], {"recipe": "planes"}),
+    "surface-3d": ([plane()], {"recipe": "surface_3d", "ceiling": 0.5}),
+    "surface-3d-trained": ([trained(partly(plane(LONG)), 30)], {"recipe": "surface_3d", "scale": "linear"}),
+    "surface-3d-long": ([replaced(plane(LONG, 3.0), train_loss=1e-9 * plane().train_loss)], {"recipe": "surface_3d"}),
+    "surface-3d-of-both-signs": (
+        [trained(bowl())],
+        {"recipe": "surface_3d", "quantity": "smallest eigenvalue", "width": "double"},
+    ),
+    "surface-3d-all-missing": ([replaced(plane(), train_loss=np.full((31, 22), np.nan))], {"recipe": "surface_3d"}),
+    "surface-3d-constant": ([replaced(plane(), train_loss=np.full((31, 22), 2.0))], {"recipe": "surface_3d"}),
+    "surfaces-of-four": ([bowl(8.0), bowl(0.2), holed(bowl(2.0)), bowl(1e6)], {"names": (*LONG, "large")}),
     "surface-pair": ([bowl(8.0, LONG[1]), bowl(0.2, LONG[2])], {}),
     "surface-single": ([holed(plane())], {"recipe": "surface_pair", "cap": 0.5}),
     "sharpness-bars": ([comparison()], {}),
@@ -616,6 +708,94 @@ def test_barriers_refuses_what_it_cannot_draw():
             draw(results, **options)
 
 
+def test_parametric_policies_are_told_apart_and_state_their_own_losses(monkeypatch):
+    results = [direction(0, "running"), replaced(direction(1, "batch"), train_loss=direction(1).train_loss * 5)]
+    figure = draw(results)
+    (axes,) = figure.axes
+    drawn = {one.get_color(): one.get_ydata() for one in axes.lines if one.get_gid() == "train-middle"}
+    assert len(drawn) == 2
+    for result, values in zip(results, drawn.values(), strict=True):
+        np.testing.assert_array_equal(values, result.train_loss)
+    words = {text for text, _, _ in drawn_texts(figure, monkeypatch)}
+    assert {"train loss, running", "train loss, batch"} <= words
+
+
+def test_curvature_line_draws_loss_and_eigenvalues_with_their_gap():
+    result = direction()
+    left, right = draw([result], "curvature_line").axes
+    assert any(np.array_equal(one.get_ydata(), result.train_loss) for one in left.lines)
+    for k in range(2):
+        assert any(np.array_equal(one.get_ydata(), result.extra[:, k], equal_nan=True) for one in right.lines)
+    crosses = [one.get_xdata() for one in right.lines if one.get_marker() == "x"]
+    np.testing.assert_array_equal(crosses, [[result.x[4]]] * 2)
+    with pytest.raises(InputError, match="holds no largest eigenvalue"):
+        draw([line()], "curvature_line")
+
+
+def test_ratio_map_colours_the_ratio_and_hatches_where_it_has_no_meaning(monkeypatch):
+    result = concave(plane())
+    figure = draw([result], "ratio_map")
+    (cells,) = [child for child in figure.axes[0].get_children() if isinstance(child, QuadMesh)]
+    largest = result.x[:, None] + result.y[None]
+    expected = np.where(largest > 0, 3 / np.abs(largest), np.nan)
+    expected[20, 5] = np.nan
+    np.testing.assert_allclose(np.ma.filled(cells.get_array(), np.nan), expected.T)
+    words = {text for text, _, _ in drawn_texts(figure, monkeypatch)}
+    assert f"{(largest <= 0).sum() - (largest[20, 5] <= 0)} of 682 points: λₘₐₓ ≤ 0" in words
+    assert "1 of 682 points: NaN" in words
+    with pytest.raises(InputError, match="--curvature both"):
+        draw([plane()], "ratio_map")
+
+
+def test_points_without_a_number_are_told_apart_and_counted(monkeypatch):
+    figure = draw([partly(plane())])
+    words = {text.replace("\n", " ") for text, _, _ in drawn_texts(figure, monkeypatch)}
+    for told in ("15 of 682 points: NaN", "30 of 682 points: not evaluated", "1 of 682 points: infinite"):
+        assert told in words
+    assert "517 of 682 points evaluated, the rest interpolated to 0.8\u00a0% of the range" in words
+    areas = {child.get_gid() for child in figure.axes[0].patches}
+    assert {"hole: NaN", "hole: not evaluated", "hole: infinite"} <= areas
+
+
+def test_training_is_drawn_where_it_was_projected_and_its_ends_are_named(monkeypatch):
+    result = trained(plane())
+    figure = draw([result])
+    axes = figure.axes[0]
+    (way,) = [one.get_xydata() for one in axes.lines if one.get_gid() == "trajectory"]
+    np.testing.assert_array_equal(way, result.trajectory)
+    words = {text for text, _, _ in drawn_texts(figure, monkeypatch)}
+    assert {"epoch 1", "epoch 12", "PC 1 (71 % of the variance)", "PC 2 (99.5 % of the variance)"} <= words
+    for one in (one for one in axes.lines if one.get_gid() == "arrow"):
+        ((x, y),), (_, _, angle) = one.get_xydata(), one.get_marker()
+        here = axes.transData.transform((x, y))
+        pixels = axes.transData.transform(result.trajectory)
+        k = np.argmin(np.hypot(*(0.5 * (pixels[1:] + pixels[:-1]) - here).T))
+        forwards = np.array([-np.sin(np.radians(angle)), np.cos(np.radians(angle))])
+        step = pixels[k + 1] - pixels[k]
+        assert forwards @ step > 0.8 * np.hypot(*step)
+
+
+def test_signed_values_take_a_map_centred_on_zero_and_dashes_below_it():
+    filled, lines = contour_sets(draw([trained(plane())], quantity="smallest eigenvalue"))
+    assert filled.norm(0.0) == pytest.approx(0.5)
+    dashed = [style_[1] is not None for style_ in lines.get_linestyle()]
+    assert dashed == [level < 0 for level in lines.levels]
+    assert {True, False} == set(dashed)
+
+
+def test_planes_share_levels_and_colours_and_are_titled_by_what_differs(monkeypatch):
+    figure = case("planes-by-policy")
+    sets = [
+        [child for child in axes.get_children() if isinstance(child, QuadContourSet) and child.filled]
+        for axes in figure.axes[:2]
+    ]
+    (one,), (other,) = sets
+    np.testing.assert_array_equal(one.levels, other.levels)
+    assert (one.norm.vmin, one.norm.vmax) == (other.norm.vmin, other.norm.vmax)
+    words = {text for text, _, _ in drawn_texts(figure, monkeypatch)}
+    assert {"batch norm running", "batch norm batch"} <= words
+
+
 def test_track_draws_every_number_and_the_straight_line_over_its_range():
     result = track(broken=True)
     top, losses, distances = draw([result]).axes
@@ -689,12 +869,12 @@ def test_plane_leaves_cells_that_are_not_finite_empty():
 def test_surfaces_draw_every_finite_cell_and_no_other(monkeypatch):
     seen = []
 
-    class Recorded(surface_pair_module.Poly3DCollection):
+    class Recorded(relief.Poly3DCollection):
         def __init__(self, cells, **options):
             seen.append(np.asarray(cells))
             super().__init__(cells, **options)
 
-    monkeypatch.setattr(surface_pair_module, "Poly3DCollection", Recorded)
+    monkeypatch.setattr(relief, "Poly3DCollection", Recorded)
     result = holed(plane())
     figure = draw([result, plane()], "surface_pair")
     finite = np.isfinite(result.train_loss)
@@ -708,10 +888,48 @@ def test_surfaces_draw_every_finite_cell_and_no_other(monkeypatch):
     assert figure.axes[0].get_zlim() == figure.axes[1].get_zlim()
 
 
+def test_a_cell_is_cut_at_the_ceiling_without_loss_or_overlap():
+    """Below and above together cover the cell's plan, nothing is above the ceiling, and below is as it was."""
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        a, b, c = rng.normal(size=3)
+        corners_ = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+        cell = np.column_stack([corners_, corners_ @ (a, b) + c])
+        below, above = relief.cut(cell, 0.3)
+        pieces = [piece for piece in ([below] if len(below) else []) + above]
+        assert sum(area(piece) for piece in pieces) == pytest.approx(1)
+        assert all((piece[:, 2] <= 0.3 + 1e-12).all() for piece in pieces)
+        assert all((piece[:, 2] == 0.3).all() for piece in above)
+        if len(below):
+            np.testing.assert_allclose(below[:, 2], below[:, :2] @ (a, b) + c, atol=1e-12)
+
+
+def area(polygon: np.ndarray) -> float:
+    """Of its plan, by the shoelace formula."""
+    x, y = polygon[:, 0], polygon[:, 1]
+    return abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
+
+
+def test_surface_3d_marks_stand_on_the_surface_over_their_places(monkeypatch):
+    result = plane()
+    axes = draw([result], "surface_3d").axes[0]
+    floor = axes.get_zlim()[0]
+    drops = [np.array(one.get_data_3d()).T for one in axes.lines if one.get_linestyle() == "--"]
+    height = RegularGridInterpolator((result.x, result.y), np.log10(result.train_loss))
+    assert len(drops) == 3
+    for drop, place in zip(drops, result.marks, strict=True):
+        np.testing.assert_allclose(drop, [[*place, floor], [*place, height(place)[0]]])
+    above = (plane().train_loss > 0.5).sum()
+    words = " ".join(text.replace("\n", " ") for text, _, _ in drawn_texts(case("surface-3d"), monkeypatch))
+    assert f"{above} points above 0.5 cut off there (grey)" in words
+    with pytest.raises(InputError, match="above the lowest value"):
+        draw([result], "surface_3d", ceiling=1e-9)
+
+
 def test_surface_cap_is_stated_and_drawn(monkeypatch):
     words = " ".join(text.replace("\n", " ") for text, _, _ in drawn_texts(case("surface-single"), monkeypatch))
     above = np.nansum(np.where(np.isfinite(holed(plane()).train_loss), plane().train_loss, 0) > 0.5)
-    assert f"{above} points above 0.5 drawn at 0.5" in words
+    assert f"{above} points above 0.5 cut off there" in words
 
 
 @pytest.mark.parametrize("scale", ["log", "linear"])
@@ -891,7 +1109,7 @@ def test_zero_losses_keep_the_logarithm():
         ([line(), hessian(1)], {}, "no recipe draws"),
         ([line(), plane()], {}, r"sharpness_bars +Sharpness by space"),
         ([line()], {"recipe": "plane"}, "plane scan"),
-        ([plane()], {"quantity": "train los"}, "train loss, test loss"),
+        ([plane()], {"quantity": "train los"}, "train loss, train error"),
         ([bowl()], {"recipe": "plane", "quantity": "test error"}, "holds no test error"),
         ([plane()], {"names": ["a"]}, "1 given for 3"),
         ([hessian(1), hessian(1, "both")], {}, "different ends"),

@@ -33,6 +33,7 @@ def test_the_wheel_works_outside_the_checkout(tmp_path):
     shipped = {path.name for path in site.iterdir()}
     assert {"landscape", "landscape_cli", "landscape_figures"} <= shipped
     assert not {"cli", "figures", "tests"} & shipped
+    assert {"page.html", "page.js"} <= {path.name for path in (site / "landscape_figures").iterdir()}
 
     def landscape(*words: str) -> str:
         command = [home / "bin" / "landscape", *words]
