@@ -100,10 +100,16 @@ class Browser:
 
     def until(self, code: str) -> None:
         """Wait until an expression is true."""
-        end = monotonic() + _PATIENCE
+        assert self.comes_true(code, _PATIENCE), f"never true: {code}\n{self.logged}"
+
+    def comes_true(self, code: str, seconds: float) -> bool:
+        """Whether an expression becomes true in this time."""
+        end = monotonic() + seconds
         while not self.run(code):
-            assert monotonic() < end, f"never true: {code}\n{self.logged}"
+            if monotonic() > end:
+                return False
             sleep(0.05)
+        return True
 
     def drag(self, start: tuple[float, float], stop: tuple[float, float]) -> None:
         """Press the left button, move in a few steps, let go."""

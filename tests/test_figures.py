@@ -1109,7 +1109,7 @@ def test_zero_losses_keep_the_logarithm():
         ([line(), hessian(1)], {}, "no recipe draws"),
         ([line(), plane()], {}, r"sharpness_bars +Sharpness by space"),
         ([line()], {"recipe": "plane"}, "plane scan"),
-        ([plane()], {"quantity": "train los"}, "train loss, train error"),
+        ([plane()], {"quantity": "train los"}, "train loss, test loss"),
         ([bowl()], {"recipe": "plane", "quantity": "test error"}, "holds no test error"),
         ([plane()], {"names": ["a"]}, "1 given for 3"),
         ([hessian(1), hessian(1, "both")], {}, "different ends"),
