@@ -130,6 +130,7 @@ def _slice(
     return axes_slice(problem, spec, points, trajectory, vectors)
 
 
+@pairs_in_batches()
 def _fill(
     cells: Cells,
     spec: SurfaceSpec,

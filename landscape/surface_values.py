@@ -44,9 +44,8 @@ class Values:
 
     def __call__(self, w: Vector, cell: Index) -> list[float]:
         coordinates = self.first + self.where.coefficients[cell].tolist()
-        with pairs_in_batches():
-            buffers = self.statistics(w, cell)
-            found = [evaluator(w, coordinates, buffers) for evaluator in self.evaluators]
+        buffers = self.statistics(w, cell)
+        found = [evaluator(w, coordinates, buffers) for evaluator in self.evaluators]
         standard = [number for row in found for number in row[:2]]
         standard += [float("nan")] * (4 - len(standard))
         curvature = self.curvature(w, buffers) if self.curvature is not None else []

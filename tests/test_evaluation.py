@@ -1,5 +1,6 @@
 """The recorded evaluation against running the model: networks of every kind, policies, layouts, precisions."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -180,6 +181,20 @@ def test_metrics_come_from_the_same_pass():
         margin = outputs.gather(1, y[:, None])[:, 0] - other
         expected = [(ranks < 3).double().mean(), -(p * p.log()).sum(1).mean(), margin.mean()]
         assert evaluator(w, c, {})[2:] == pytest.approx([float(e) for e in expected], rel=1e-10)
+
+
+def test_ties_and_ignored_targets_count_as_the_model_counts_them():
+    """Outputs that are all equal have the first class as the largest; NaN outputs hit nothing or what argmax says."""
+    torch.manual_seed(0)
+    y = torch.randint(0, 3, (40,))
+    y[::7] = -100
+    problem = Problem(nn.Linear(4, 3), loss_by_name("cross_entropy"), [(torch.randn(40, 4), y)])
+    basis = [problem.weights, torch.zeros_like(problem.weights)]
+    evaluator = Evaluator(problem, basis)
+    for c in ((1.0, 0.0), (0.0, 0.0), (-3.0, 1.0), (float("nan"), 0.0)):
+        w = c[0] * problem.weights
+        np.testing.assert_allclose(evaluator(w, c, {}), problem.means(w), rtol=1e-6)
+    assert evaluator.how.startswith("recorded")
 
 
 def test_regression_has_no_accuracy():

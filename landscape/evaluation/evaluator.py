@@ -4,6 +4,7 @@ The evaluation of a part of the data is recorded once, batch norm is folded, lay
 at each point only what depends on it is repeated. Nothing is kept per point, and no model is copied.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,7 @@ from landscape.batches import first_rows, joined, rows_of, split
 from landscape.devices import available_bytes
 from landscape.evaluation.first_layer import OnData
 from landscape.evaluation.folding import fold_batch_norm
-from landscape.evaluation.softmax import narrow_softmax
+from landscape.evaluation.on_cpu import faster_on_cpu
 from landscape.evaluation.stages import Stages, largest_outputs, staged
 from landscape.kernels import twice_differentiable
 from landscape.problem import Buffers, Metric, Problem
@@ -64,7 +65,7 @@ class Evaluator:
         if self._parts is None:
             return self._first(w, coordinates, buffers)
         found = self._recorded(w, coordinates, buffers)
-        return found if all(x == x and abs(x) != float("inf") for x in found[:1]) else self.by_model(w, buffers)
+        return found if math.isfinite(found[0]) else self.by_model(w, buffers)
 
     def by_model(self, w: Vector, buffers: Buffers) -> list[float]:
         """The same by running the model on each batch, in full precision."""
@@ -90,7 +91,7 @@ class Evaluator:
         flat = [self._flat(buffers, w)] if self.varying else []
         given: dict[Stages, tuple[Any, ...]] = {}
         found: list[Tensor] = []
-        with torch.no_grad():
+        with torch.inference_mode():
             for stages, kept in self._parts or []:
                 if stages not in given:
                     seen = stages.views and not flat and self._seen is w
@@ -135,10 +136,9 @@ class Evaluator:
 
     def _stages(self, w: Vector, buffers: Buffers, batch: Batch, limit: float) -> Stages:
         tape = fold_batch_norm(self._record(w, buffers, batch))
-        tape = narrow_softmax(tape) if w.device.type == "cpu" else tape
         on_data = OnData(tape, self._points, tape.arguments[0])
         tape = on_data.formed_once(tape.arguments[1], self.basis, limit)
-        return staged(tape, self._points)
+        return staged(faster_on_cpu(tape) if w.device.type == "cpu" else tape, self._points)
 
     def _record(self, w: Vector, buffers: Buffers, batch: Batch) -> Tape:
         leaves, form = tree_flatten(batch)

@@ -102,15 +102,30 @@ class Once:
         self.layer, self.parameters = layer, parameters
         self.shape, self.stride = layer.out.shape, layer.out.stride
 
-    def arrays(self, x: Tensor) -> tuple[Tensor, ...]:
-        return tuple(y.as_strided((y.numel(),), (1,)) for y in (self.layer.at(x, own) for own in self.parameters))
+    def arrays(self, x: Tensor) -> "Arrays":
+        return Arrays([y.as_strided((y.numel(),), (1,)) for y in (self.layer.at(x, own) for own in self.parameters)])
 
-    def combined(self, arrays: tuple[Tensor, ...], coordinates: Sequence[float]) -> Tensor:
-        first, *rest = zip(arrays, coordinates, strict=True)
-        total = first[0] * first[1]
-        for array, coordinate in rest:
-            total.add_(array, alpha=coordinate)
-        return total.as_strided(self.shape, self.stride)
+    def combined(self, arrays: "Arrays", coordinates: Sequence[float]) -> Tensor:
+        return arrays.combined(coordinates).as_strided(self.shape, self.stride)
+
+
+@dataclass
+class Arrays:
+    """Σ_k c_k·a_k; the sum of all terms but the last is kept, since along a row of a grid only the last one changes."""
+
+    terms: list[Tensor]
+    _before: list[float] | None = None
+    _base: Tensor | None = None
+
+    def combined(self, coordinates: Sequence[float]) -> Tensor:
+        *before, last = coordinates
+        if not before:
+            return self.terms[0] * last
+        if before != self._before or self._base is None:
+            self._before, self._base = before, self.terms[0] * before[0]
+            for term, coordinate in zip(self.terms[1:], before[1:], strict=False):
+                self._base.add_(term, alpha=coordinate)
+        return torch.add(self._base, self.terms[-1], alpha=last)
 
 
 def _arguments(step: Step) -> tuple[Slot | None, tuple]:

@@ -21,12 +21,12 @@ def simplify(tape: Tape) -> Tape:
     """Drop steps that do nothing or that nobody needs, merge equal ones, evaluate what is constant."""
     tape = _rewritten(tape)
     tape = _without_copies(tape)
-    return _needed(tape)
+    return without_unneeded(tape)
 
 
 def fuse(tape: Tape) -> Tape:
     """Products and sums in one step (addcmul, addmm, baddbmm), and results written over operands no longer needed."""
-    return _in_place(_needed(_merged_sums(tape)))
+    return _in_place(without_unneeded(_merged_sums(tape)))
 
 
 def _touched(tape: Tape) -> set[int]:
@@ -106,7 +106,7 @@ def _key(step: Step) -> tuple[Any, ...]:
     return step.function, found, shape
 
 
-def _needed(tape: Tape) -> Tape:
+def without_unneeded(tape: Tape) -> Tape:
     """Only the steps on which the result depends."""
     wanted, memory, kept = {tape.result.number}, {tape.result.storage}, []
     touched = _touched(tape)
