@@ -41,12 +41,20 @@ def axis_names(result: SurfaceResult, names: Sequence[str] = ()) -> tuple[str, .
 
     names: of the marked checkpoints, when they are others than the result's labels.
     """
-    found = result.axes or _usual(result, names or result.labels)
+    known = result.axes if result.axes and not isinstance(result.spec, LineSpec) else ()
+    found = [_renamed(axis, result.labels, names) for axis in known] or _usual(result, names or result.labels)
     shares = result.explained if len(result.explained) == len(found) else np.full(len(found), np.nan)
     return tuple(
         f"{name} ({_percent(share)} of the variance)" if np.isfinite(share) else name
         for name, share in zip(found, shares, strict=True)
     )
+
+
+def _renamed(axis: str, labels: Sequence[str], names: Sequence[str]) -> str:
+    """The words of an axis with the checkpoint that it leads to called by its name."""
+    for label, name in zip(labels, names, strict=False):
+        axis = axis.replace(f"towards {label} (", f"towards {wrap(name, 26, 1)} (")
+    return axis
 
 
 def _usual(result: SurfaceResult, names: Sequence[str]) -> tuple[str, ...]:

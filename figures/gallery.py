@@ -29,6 +29,8 @@ GALLERY: Pictures = {
     "surface_3d": ("surface_3d", ("plane",), {}),
     "correlation": ("correlation", ("correlation",), {}),
     "audit": ("audit", ("audit",), {}),
+    "trajectory": ("plane", ("mnist-trajectory",), {"names": ["epoch 10"]}),
+    "mnist_plane": ("plane", ("mnist-plane",), {"names": ["batch 64 a", "batch 64 b", "batch 256"]}),
     "barriers": ("barriers", ("barrier-64a-64b", "barrier-64a-256", "barrier-64b-256"), {}),
     "keskar_dependence": ("dependence", ("keskar-dependence",), {}),
 }

@@ -54,6 +54,10 @@ def draw(
         return settle(figure)
 
 
+_SHORTEST = 22
+"""Characters in a line of the vertical axis's name, however flat the plane."""
+
+
 @dataclass(frozen=True)
 class Backdrop:
     """Contours of a plane, drawn: what labels them, the legend of their holes, and what has to be said of them."""
@@ -82,7 +86,11 @@ def backdrop(axes: Axes, result: SurfaceResult, quantity: str, names: Sequence[s
 
 def frame(axes: Axes, result: SurfaceResult, names: Sequence[str], room: int = 52) -> None:
     """Limits, ticks, aspect and names of a plane's two axes, in lines of at most `room` characters."""
-    first, second = (wrap(name, room, 2) for name in axis_names(result, names))
+    first, second = axis_names(result, names)
+    first, second = (
+        wrap(first, room, 2),
+        wrap(second, max(_SHORTEST, int(room * min(1.0, aspect_of(result) or 1.0))), 3),
+    )
     axes.set_aspect("equal" if aspect_of(result) else "auto")
     for axis, values in ((axes.xaxis, result.x), (axes.yaxis, result.y)):
         scale_axis(axis, float(values.min()), float(values.max()), "linear")
