@@ -117,12 +117,11 @@ def scan_trajectory(
 def _scan(word: str, subject: Subject, spec: Any, output: Path, saving: Mapping[str, Any]) -> None:
     for caution in surface.cautions(subject.train, spec):
         click.echo(f"note: {caution}", err=True)
-    if saving["overwrite"]:
-        output.unlink(missing_ok=True)
     with progress(f"surface {word}") as report, surface.without_warnings():
         result = surface.measure(
             subject.train, spec, subject.points, subject.test, trajectory=subject.trajectory,
-            eigenvectors=subject.eigenvectors, metrics=subject.metrics, partial=output, progress=report,
+            eigenvectors=subject.eigenvectors, metrics=subject.metrics, partial=output,
+            overwrite=saving["overwrite"], progress=report,
         )  # fmt: skip
     store(result, output, subject.provenance, saving["as_json"])
 

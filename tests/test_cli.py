@@ -1,5 +1,6 @@
 """The command line as a user meets it: a small run trained, measured, drawn and inspected, and every refusal."""
 
+import errno
 import json
 import os
 import subprocess
@@ -261,3 +262,19 @@ def test_bad_input_is_one_line_and_exit_code_2(runs, words, says):
         return word.format(**runs) if isinstance(word, str) else word
 
     assert fill(says) in refused(*map(fill, words))
+
+
+def test_a_scan_that_cannot_be_written_leaves_the_file_that_was_there(runs, monkeypatch):
+    run("surface", "line", runs["r0"], runs["r1"], "--points", 3, "-o", "s.safetensors")
+    before = Path("s.safetensors").read_bytes()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        words = ("surface", "line", runs["r0"], runs["r1"], "--points", 5, "-o", "s.safetensors", "--overwrite")
+        assert "No space left" in refused(*words)
+    assert Path("s.safetensors").read_bytes() == before
+    run(*words)
+    assert load("s.safetensors").shape == (5,)
