@@ -15,7 +15,6 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -25,23 +24,18 @@ from torch import Tensor
 
 from landscape import hessian
 from landscape.errors import illegal
-from landscape.methods.adaptive import refine
-from landscape.methods.scan import Index, displaced, scan, visitor
 from landscape.precision import full_precision
 from landscape.problem import Metric, Problem
 from landscape.results import SurfaceResult
-from landscape.seeds import permutation, stream
 from landscape.spec import AxesSpec, HessianSpec, LineSpec
 from landscape.surface_axes import axes_slice
+from landscape.surface_fill import fill
 from landscape.surface_geometry import Slice, SurfaceSpec, check_count, line_slice, plane_slice
 from landscape.surface_points import Point, placed
-from landscape.surface_resume import COLUMNS, Cells, digest, resumed
+from landscape.surface_resume import COLUMNS, digest, resumed
 from landscape.surface_values import Values, extra_names, pairs_in_batches
 
 __all__ = ["Point", "SurfaceSpec", "cautions", "measure", "without_warnings"]
-
-_SAMPLE = 8
-"""Points at which the error of half precision is checked."""
 
 
 @full_precision()
@@ -93,7 +87,7 @@ def measure(
     ]
     cells = resumed(template, where.shape, kept, partial, overwrite)
     values = Values(problems, spec, points, where, metrics)
-    return cells.result(_fill(cells, spec, values, where, partial, progress, save_every))
+    return cells.result(fill(cells, spec, values, where, partial, progress, save_every))
 
 
 def cautions(problem: Problem, spec: SurfaceSpec) -> list[str]:
@@ -128,75 +122,6 @@ def _slice(
         found = hessian.measure(problem, asked, points[0].weights)
         vectors = torch.from_numpy(found.vectors)
     return axes_slice(problem, spec, points, trajectory, vectors)
-
-
-@pairs_in_batches()
-def _fill(
-    cells: Cells,
-    spec: SurfaceSpec,
-    values: Values,
-    where: Slice,
-    partial: str | os.PathLike[str] | None,
-    progress: Callable[[int, int], None] | None,
-    save_every: float,
-) -> float:
-    """Evaluate what is not done yet; returns the seconds that took. What is done when it ends, however, is saved."""
-    started = saved = perf_counter()
-    if values.curvature is not None:
-        values.curvature.vectors = cells.vectors
-
-    def store() -> None:
-        if partial is not None:
-            cells.vectors = cells.vectors if values.curvature is None else values.curvature.vectors
-            cells.store(partial, perf_counter() - started)
-
-    def after() -> None:
-        nonlocal saved
-        if progress is not None:
-            progress(int(cells.done.sum()), cells.done.size)
-        if perf_counter() - saved >= save_every:
-            store()
-            saved = perf_counter()
-
-    store()
-    try:
-        slice_ = (where.origin, where.directions, where.coefficients)
-        if spec.adaptive is None:
-            scan(values, *slice_, values=cells.values, done=cells.done, after=after)
-        elif not cells.done.all():
-            _refine(cells, visitor(values, *slice_, cells.values, cells.done, after), spec)
-        if spec.half and "half_error" not in cells.more:
-            cells.more["half_error"] = _half_error(cells, values, where)
-    finally:
-        store()
-    return perf_counter() - started
-
-
-def _refine(cells: Cells, visit: Callable[[Index], None], spec: SurfaceSpec) -> None:
-    """Fill all cells, most of them by interpolation; the losses decide how many are evaluated."""
-    assert spec.adaptive is not None
-    losses = [k for k, name in enumerate(COLUMNS) if name.endswith("loss") and name in cells.kept]
-    order = permutation(stream(0, "surface", "adaptive"), cells.done.size).numpy()
-    found = refine(visit, cells.values, losses, spec.adaptive, order)
-    cells.more |= {
-        "evaluations": int((~found.interpolated).sum()) * len(losses), "interpolated": found.interpolated,
-        "interpolation_error": found.error, "held_out": found.held_out,
-    }  # fmt: skip
-    cells.values[...], cells.done[...] = found.values, True
-
-
-def _half_error(cells: Cells, values: Values, where: Slice) -> float:
-    """The largest error of a loss in half precision on a sample of the points, as a share of the range of that loss."""
-    evaluated = np.argwhere(~cells.more["interpolated"] if "interpolated" in cells.more else cells.done)
-    order = permutation(stream(0, "surface", "half precision"), len(evaluated))[:_SAMPLE]
-    worst, point = 0.0, torch.empty_like(where.origin)
-    for cell in map(tuple, evaluated[order.numpy()].tolist()):
-        displaced(where.origin, where.directions, where.coefficients[cell].tolist(), out=point)
-        for k, exact in zip((0, 2), values.losses_by_model(point, cell), strict=False):
-            column = cells.values[..., k]
-            extent = np.ptp(column[np.isfinite(column)]) if np.isfinite(column).any() else 0.0
-            worst = max(worst, float(abs(column[cell] - exact) / extent) if extent > 0 else 0.0)
-    return worst
 
 
 def _unmeasured(

@@ -172,11 +172,13 @@ ALLOWED: dict[str, set[str]] = {
         "seeds",
         "spec",
         "surface_axes",
+        "surface_fill",
         "surface_geometry",
         "surface_points",
         "surface_resume",
         "surface_values",
     },
+    "surface_fill": {"methods", "seeds", "surface_geometry", "surface_resume", "surface_values"},
 }
 TORCH_FREE = {
     "errors", "fields", "spec", "path_spec", "checkpoint_files", "surface_spec", "basin_spec", "spectrum", "files",
