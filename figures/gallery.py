@@ -32,6 +32,7 @@ GALLERY: Pictures = {
     "trajectory": ("plane", ("mnist-trajectory",), {"names": ["epoch 10"]}),
     "mnist_plane": ("plane", ("mnist-plane",), {"names": ["batch 64 a", "batch 64 b", "batch 256"]}),
     "barriers": ("barriers", ("barrier-64a-64b", "barrier-64a-256", "barrier-64b-256"), {}),
+    "barriers_batch_norm": ("barriers", ("barrier-sgd-large-batch", "barrier-large-batch-sam", "barrier-sgd-sam"), {}),
     "keskar_dependence": ("dependence", ("keskar-dependence",), {}),
 }
 

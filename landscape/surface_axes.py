@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from landscape.errors import InputError, illegal
-from landscape.methods.components import coordinates_along, orthogonalised, principal_components
+from landscape.methods.components import coordinates_along, gram, orthogonalised, principal_components
 from landscape.methods.directions import axis_covering, normalised, symmetric_axis
 from landscape.methods.scan import grid
 from landscape.problem import Problem
@@ -38,7 +38,7 @@ def axes_slice(
     anchor, others = points[0], list(points[1:])
     moved = torch.stack([p.weights - anchor.weights for p in trajectory]) if trajectory else None
     components = _components(spec, moved)
-    draws = max(2, spec.axes.count("random"))
+    draws = max(2, spec.axes.count("random")) if "random" in spec.axes else 0
     drawn = iter(gaussian(stream(spec.seed, "surface", "random plane"), draws, anchor.weights))
     ends = iter(others)
     rows = []
@@ -113,12 +113,11 @@ def _placed(spec: AxesSpec, anchor: Point, others: Sequence[Point], directions: 
     facts: dict[str, object] = {"direction_norms": norms.tolist()}
     explained = np.zeros(0)
     if moved is not None:
-        about = moved.double() - moved.double().mean(0)
-        total = float(about.square().sum())
-        along = (directions.double() / norms[:, None]) @ about.T
-        explained = (along.square().sum(1) / total).cpu().numpy()
-        inside = torch.from_numpy(path).to(directions.device) @ directions.double()
-        facts["distances_from_slice"] = torch.linalg.vector_norm(moved.double() - inside, dim=1).tolist()
+        along, squares = gram(directions, moved) / norms[:, None], gram(moved, moved)
+        variance = squares.diagonal().mean() - squares.mean()
+        explained = (along.var(1, correction=0) / variance).cpu().numpy()
+        inside = (coordinates_along(moved, directions) * gram(moved, directions)).sum(1)
+        facts["distances_from_slice"] = (squares.diagonal() - inside).clamp_min(0).sqrt().tolist()
     return Slice(
         axes, _names(spec, others), marks, anchor.weights, directions, coordinates, shares, shares, path, explained,
         facts,
