@@ -7,7 +7,7 @@ import pytest
 import torch
 from matrices import fresh, symmetric
 
-from benchmarks import eigenvalues, gpu, harness, models, peers, product, progressive, references
+from benchmarks import eigenvalues, gpu, harness, models, peers, product, progressive, references, surface
 from benchmarks.host_reads import HostReads, reads_of_lanczos
 from landscape import hessian, seeds
 from landscape.errors import InputError
@@ -269,3 +269,21 @@ def test_progressive_counts_its_work():
     assert result["ours"]["converged"]
     assert result["ours"]["error"] < 0.02
     assert result["ratio"] == pytest.approx(result["peers"]["plain Lanczos"]["work"] / result["ours"]["work"])
+
+
+# -- surfaces --------------------------------------------------------------------------------------
+
+
+def test_every_loop_over_a_plane_evaluates_the_points_it_says(digits):
+    plane = surface.Plane.of(digits, 3)
+    for run in (surface.ours, lambda p: surface.plain_loop(p, 500), lambda p: surface.parameter_loop(p, 500)):
+        assert run(plane)["error"] < 1e-5
+    shifted = plane.achieved(np.arange(9.0).reshape(3, 3), plane.symmetric)
+    assert shifted["error"] > 0.1
+
+
+@pytest.mark.parametrize(("package", "run"), [("loss_landscapes", surface.by_loss_landscapes),
+                                              ("landscaper", surface.by_landscaper)])  # fmt: skip
+def test_other_tools_evaluate_the_points_it_says(digits, package, run):
+    pytest.importorskip(package)
+    assert run(surface.Plane.of(digits, 3), 500)["error"] < 1e-2
