@@ -170,7 +170,7 @@ def _audit(result: AuditResult) -> list[str]:
 
 
 def _surface(result: SurfaceResult) -> list[str]:
-    lines = []
+    lines = [f"Evaluation: {result.evaluation}."] if result.evaluation else []
     if result.interpolated.any():
         evaluated = int((~result.interpolated).sum())
         lines.append(

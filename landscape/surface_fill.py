@@ -55,6 +55,8 @@ def fill(
             _refine(cells, visitor(values, *slice_, cells.values, cells.done, after), spec)
         if spec.half and "half_error" not in cells.more:
             cells.more["half_error"] = _half_error(cells, values, where)
+        if values.how:
+            cells.more["evaluation"] = values.how
     finally:
         store()
     return perf_counter() - started

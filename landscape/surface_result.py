@@ -36,7 +36,8 @@ class SurfaceResult(Result):
     test_* arrays are (0,) when no test data were given; accuracies are (0,) for regression.
     extra_names, extra (*grid, K): what else was measured at each point, such as "smallest eigenvalue".
     half_error: of losses evaluated in bfloat16, the largest error on a sample of points as a share of their range (NaN
-    in full precision). vectors (k, n): eigenvectors at the last point, while a scan with curvature is incomplete.
+    in full precision). evaluation: how the losses were evaluated, in words. vectors (k, n): eigenvectors at the last
+    point, while a scan with curvature is incomplete.
     """
 
     kind: ClassVar[str] = "surface"
@@ -63,6 +64,7 @@ class SurfaceResult(Result):
     extra_names: tuple[str, ...] = ()
     extra: np.ndarray = field(default_factory=_none)
     half_error: float = float("nan")
+    evaluation: str = ""
     vectors: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
     @property

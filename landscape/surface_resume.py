@@ -57,9 +57,10 @@ class Cells:
             self.values[..., len(COLUMNS) :] = found.extra
         self.done[...] = found.done
         self.seconds, self.vectors = float(found.seconds), found.vectors
+        self.more = {"evaluation": found.evaluation}
         if found.interpolated.size or found.half_error == found.half_error:  # known at the end of a scan alone
             names = ("interpolated", "interpolation_error", "held_out", "half_error", "evaluations")
-            self.more = {name: getattr(found, name) for name in names}
+            self.more |= {name: getattr(found, name) for name in names}
 
     def store(self, path: str | os.PathLike[str], seconds: float) -> None:
         save(self.result(seconds), path)

@@ -703,6 +703,8 @@ def test_an_interrupted_scan_with_curvature_keeps_its_eigenvectors(tmp_path: Pat
     assert partial.done.sum() == 3
     assert partial.vectors.shape == (1, len(problem.weights))
     found, whole = measure(problem, spec, points, partial=tmp_path / "scan"), measure(problem, spec, points)
+    again = measure(problem, spec, points, partial=tmp_path / "scan")
+    assert again.evaluation == found.evaluation == whole.evaluation != ""
     np.testing.assert_array_equal(found.train_loss, whole.train_loss)
     np.testing.assert_allclose(found.grid("largest eigenvalue"), whole.grid("largest eigenvalue"), rtol=1e-3)
     assert found.vectors.size == 0
