@@ -78,7 +78,7 @@ ALLOWED: dict[str, set[str]] = {
     "surface_points": {"problem"},
     "surface_geometry": {"methods", "spec", "surface_points"},
     "surface_axes": {"problem", "methods", "seeds", "spec", "surface_geometry", "surface_points"},
-    "surface_curvature": {"hessian", "problem", "spec"},
+    "surface_curvature": {"hessian", "problem", "spec", "units"},
     "surface_values": {
         "batch_norms",
         "evaluation",

@@ -763,3 +763,44 @@ def test_files_of_random_planes_made_before_are_read():
 def test_axes_that_make_no_sense_are_refused(wrong: dict, words: str):
     with pytest.raises(InputError, match=words):
         AxesSpec(**wrong)
+
+
+class Itself(nn.Module):
+    """Gives its weights, whatever the data."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(size, dtype=torch.float64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.w[None].expand(len(x), -1)
+
+
+def test_the_largest_eigenvalue_is_followed_where_eigenvalues_cross():
+    """H = diag(1 + t, 2 − t, 0.3, …) with t the last weight: the eigenvector of the point before is one of another."""
+
+    def total(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        w = outputs[0]
+        f = (1 + w[-1]) * w[0] ** 2 + (2 - w[-1]) * w[1] ** 2 + 0.3 * w[2:-1].square().sum()
+        return len(targets) * f / 2
+
+    problem = Problem(Itself(12), Loss("crossing", total, len), [(torch.zeros(4, 1).double(), torch.zeros(4))])
+    start, stop = torch.zeros(2, 12, dtype=torch.float64)
+    stop[-1] = 1.6
+    spec = LineSpec(start=0.0, stop=1.0, points=9, curvature="both")
+    found = measure(problem, spec, [Point("a", start), Point("b", stop)])
+    t = 1.6 * found.x
+    np.testing.assert_allclose(found.grid("largest eigenvalue"), np.maximum(1 + t, 2 - t), rtol=1e-6)
+
+
+def test_curvature_of_a_network_with_tied_weights():
+    """Both names of a shared weight move; the second one alone would keep the Hessian at the first checkpoint."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+    model[2].weight = model[0].weight
+    problem = Problem(model, loss_by_name("mse"), [(torch.randn(20, 4).double(), torch.randn(20, 2).double())])
+    other = problem.weights + 0.5 * torch.randn_like(problem.weights)
+    spec = LineSpec(start=0.0, stop=1.0, points=3, curvature="largest", curvature_tolerance=1e-6)
+    found = measure(problem, spec, [Point("a", problem.weights), Point("b", other)])
+    dense = torch.stack([problem.hessian(other)(e) for e in torch.eye(len(other)).double()])
+    assert found.grid("largest eigenvalue")[-1] == pytest.approx(torch.linalg.eigvalsh(dense)[-1].item(), rel=1e-5)

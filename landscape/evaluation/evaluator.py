@@ -76,8 +76,10 @@ class Evaluator:
         try:
             self._prepare(w, buffers)
             found = self._recorded(w, coordinates, buffers)
-            if not self.half and not _agree(found, expected, w.dtype):
-                raise RecordingError(f"it gives a loss of {found[0]:.8g} where the model gives {expected[0]:.8g}")
+            few = 2 / self.problem.size  # examples whose two largest outputs are one up to rounding
+            slack = [0.0, *[few] * (len(found) - 1)]
+            if not self.half and not all(_agree(*each, w.dtype) for each in zip(found, expected, slack, strict=True)):
+                raise RecordingError(f"it gives {found[0]:.8g} where the model gives a loss of {expected[0]:.8g}")
         except FAILURES as reason:
             self._eager, self._parts = True, None
             self.how = (
@@ -175,9 +177,8 @@ class Evaluator:
         return {k: piece.view(b.shape) for (k, b), piece in zip(buffers.items(), pieces, strict=True)}
 
 
-def _agree(found: Sequence[float], expected: Sequence[float], dtype: torch.dtype) -> bool:
-    """Whether two losses agree up to rounding, or are both not finite."""
-    a, b = found[0], expected[0]
+def _agree(a: float, b: float, slack: float, dtype: torch.dtype) -> bool:
+    """Whether two means agree up to rounding and some slack, or are both not finite."""
     if a != a or b != b or abs(a) == float("inf"):
         return (a != a) == (b != b)
-    return abs(a - b) <= (1e-4 if dtype.itemsize < 8 else 1e-9) * max(abs(b), 1e-6)
+    return abs(a - b) <= slack + (1e-4 if dtype.itemsize < 8 else 1e-9) * max(abs(b), 1e-6)

@@ -47,7 +47,7 @@ class _Rewriting:
         function, args = step.function, tuple(step.args)
         if function is aten.addmm.default and not step.kwargs and len(args[0].shape) == 1:
             return replace(step, function=_product_plus_bias)
-        if function is aten.nll_loss_forward.default and args[2] is None and args[3] == _SUM:
+        if function is aten.nll_loss_forward.default and args[2] is None and args[3] == _SUM and args[4] < 0:
             softmax, unread = self._by(args[0], aten._log_softmax.default), not self._read(step.outputs[1])
             if softmax is not None and unread and len(args[1].shape) == 1 and _narrow(*softmax.args[:2]):
                 inputs = (self._columns(softmax.args[0]), self._places(args[1]))

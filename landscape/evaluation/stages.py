@@ -67,7 +67,7 @@ def staged(tape: Tape, points: int) -> Stages:
 
     parts = {kind: [s for s in tape.steps if bits(s) == kind] for kind in (POINT, DATA)}
     rest = [s for s in tape.steps if bits(s) not in (POINT, DATA)]
-    needed: dict[int, Slot] = {slot.number: slot for step in rest for slot in step.inputs}
+    needed: dict[int, Slot] = {slot.number: slot for slot in (tape.result, *(s for step in rest for s in step.inputs))}
     made = {slot.number for step in rest for slot in step.outputs if slot}
     given = {kind: [s for n, s in needed.items() if n not in made and of[n] == kind] for kind in (POINT, DATA)}
     body = replace(tape, steps=rest, arguments=(*given[POINT], *given[DATA]))
