@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from landscape.errors import illegal
-from landscape.results import Result, save
+from landscape.errors import InputError, illegal
+from landscape.results import Result, load, save
 
 from . import tables
 
@@ -25,6 +25,25 @@ def choose_output(asked: str | None, stem: str, overwrite: bool) -> Path:
         number += 1
         path = Path(f"{stem}-{number}{SUFFIX}")
     return path
+
+
+def output_to_continue(stem: str, saving: Mapping[str, Any], kind: type[Result]) -> Path:
+    """The file of a measurement that can be resumed: an unfinished one of that name and kind, or a free one.
+
+    A complete one that was asked for by its name counts too; it is shown again.
+    """
+    asked = Path(saving["output"] or stem + SUFFIX)
+    if not saving["overwrite"] and _holds(asked, kind, complete=saving["output"] is not None):
+        return asked
+    return choose_output(saving["output"], stem, saving["overwrite"])
+
+
+def _holds(path: Path, kind: type[Result], complete: bool) -> bool:
+    try:
+        found = load(path) if path.is_file() else None
+    except InputError:
+        return False
+    return isinstance(found, kind) and (complete or not getattr(found, "complete", True))
 
 
 def check_free(path: Path, overwrite: bool) -> Path:

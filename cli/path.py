@@ -13,8 +13,8 @@ from landscape.errors import InputError, illegal
 from landscape.methods.curves import Curve
 from landscape.spec import CurveSpec, PathSpec, ProblemSpec, SourceSpec, TrainSpec
 
-from .actions import announce, labelled, stem_of, store, tell_last_epoch
-from .outputs import choose_output
+from .actions import announce, labelled, stem_of, tell_last_epoch
+from .outputs import choose_output, store
 from .progress import progress
 
 

@@ -18,7 +18,7 @@ from landscape.series import Series, open_series
 from landscape.spec import AxesSpec, LineSpec, ProblemSpec
 
 from .actions import announce, stem_of
-from .outputs import SUFFIX, choose_output, store
+from .outputs import SUFFIX, output_to_continue, store
 from .progress import progress
 
 
@@ -47,7 +47,7 @@ def scan_checkpoints(
     if isinstance(spec, LineSpec) and len(checkpoints) > 2 and spec.path == "line":
         spec = replace(spec, path="polyline")
     stem = "-".join([word, *(stem_of(path) for path in checkpoints)])
-    output = _output(stem, saving)
+    output = output_to_continue(stem, saving, SurfaceResult)
     opened = _opened(checkpoints, problem, spec)
     subject = Subject(
         opened[0].train, opened[0].test, [_point(one) for one in opened],
@@ -69,11 +69,9 @@ def scan_axes(
     """Axes around one checkpoint; with several seeds, a file for each."""
     word = "random" if set(spec.axes) == {"random"} else "axes"
     stem = f"{word}-{stem_of(checkpoint)}"
-    outputs = (
-        [_output(stem, saving)]
-        if seeds == 1
-        else [_output(f"{stem}-seed{spec.seed + k}", _seeded(saving, spec.seed + k)) for k in range(seeds)]
-    )
+    numbers = [spec.seed + k for k in range(seeds)]
+    named = [(stem, saving)] if seeds == 1 else [(f"{stem}-seed{n}", _seeded(saving, n)) for n in numbers]
+    outputs = [output_to_continue(*each, SurfaceResult) for each in named]
     opened = _opened([checkpoint, *spec.others()], problem, spec)
     series = open_series(trajectory, opened[0].spec) if trajectory else None
     made = {"checkpoints": [one.provenance() for one in opened]}
@@ -81,8 +79,8 @@ def scan_axes(
         opened[0].train, opened[0].test, [_point(one) for one in opened], {**made, "trajectory": list(trajectory)},
         _path(series) if series else (), _vectors(eigenvectors), _metrics(metrics, opened[0]),
     )  # fmt: skip
-    for k, output in enumerate(outputs):
-        _scan(word, subject, replace(spec, seed=spec.seed + k), output, saving)
+    for number, output in zip(numbers, outputs, strict=True):
+        _scan(word, subject, replace(spec, seed=number), output, saving)
 
 
 def scan_trajectory(
@@ -95,7 +93,7 @@ def scan_trajectory(
         raise illegal(
             "--axis", spec.others()[0], "component:K, eigenvector:K or random", "Use `landscape surface axes`."
         )
-    output = _output(f"trajectory-{stem_of(checkpoints[0])}", saving)
+    output = output_to_continue(f"trajectory-{stem_of(checkpoints[0])}", saving, SurfaceResult)
     series = open_series(checkpoints, _policy(problem, spec))
     for note in series.notes:
         click.echo(f"note: {note}", err=True)
@@ -126,27 +124,11 @@ def _scan(word: str, subject: Subject, spec: Any, output: Path, saving: Mapping[
     store(result, output, subject.provenance, saving["as_json"])
 
 
-def _output(stem: str, saving: Mapping[str, Any]) -> Path:
-    """The file of this scan: an unfinished one of that name, or a free one."""
-    asked = Path(saving["output"] or stem + SUFFIX)
-    resumable = not saving["overwrite"] and _holds_scan(asked, complete=saving["output"] is not None)
-    return asked if resumable else choose_output(saving["output"], stem, saving["overwrite"])
-
-
 def _seeded(saving: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
     if saving["output"] is None:
         return saving
     path = Path(saving["output"])
     return {**saving, "output": str(path.with_name(f"{path.stem}-seed{seed}{path.suffix or SUFFIX}"))}
-
-
-def _holds_scan(path: Path, complete: bool) -> bool:
-    """Whether `path` is a scan to go on with: an incomplete one, or any when `complete` ones count too."""
-    try:
-        found = load(path) if path.is_file() else None
-    except InputError:
-        return False
-    return isinstance(found, SurfaceResult) and (complete or not found.complete)
 
 
 def _policy(problem: ProblemSpec, spec: Any) -> ProblemSpec:

@@ -6,11 +6,10 @@ from typing import Any
 
 import click
 
-from landscape.errors import InputError
-from landscape.results import TrackResult, load
+from landscape.results import TrackResult
 from landscape.spec import ProblemSpec, TrackSpec
 
-from .outputs import SUFFIX, choose_output, store
+from .outputs import output_to_continue, store
 from .progress import progress
 
 
@@ -26,9 +25,7 @@ def track_series(
     from landscape import track
     from landscape.series import open_series
 
-    asked = Path(saving["output"] or _stem(checkpoints) + SUFFIX)
-    resumable = not saving["overwrite"] and _holds_series(asked, complete=saving["output"] is not None)
-    output = asked if resumable else choose_output(saving["output"], _stem(checkpoints), saving["overwrite"])
+    output = output_to_continue(_stem(checkpoints), saving, TrackResult)
     series = open_series(checkpoints, problem, steps, initial)
     opened, size = series.opened, series.problem.size
     click.echo(f"{len(series.snapshots)} checkpoints · {opened.spec.split} loss on {size} examples", err=True)
@@ -48,12 +45,3 @@ def _stem(checkpoints: tuple[str, ...]) -> str:
     first = Path(checkpoints[0]).absolute()
     name = first.name if len(checkpoints) == 1 and first.is_dir() else first.parent.name
     return f"{name.replace(' ', '_') or 'series'}-track"
-
-
-def _holds_series(path: Path, complete: bool) -> bool:
-    """Whether `path` is a series to go on with: an incomplete one, or any when `complete` ones count too."""
-    try:
-        found = load(path) if path.is_file() else None
-    except InputError:
-        return False
-    return isinstance(found, TrackResult) and (complete or not found.complete)

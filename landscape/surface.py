@@ -15,6 +15,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,9 @@ from landscape.surface_axes import axes_slice
 from landscape.surface_fill import fill
 from landscape.surface_geometry import Slice, SurfaceSpec, check_count, line_slice, plane_slice
 from landscape.surface_points import Point, placed
-from landscape.surface_resume import COLUMNS, digest, resumed
+from landscape.surface_resume import COLUMNS, digest, kept_directions, resumed
 from landscape.surface_values import Values, extra_names, pairs_in_batches
+from landscape.units.states import problem_at, state_of
 
 __all__ = ["Point", "SurfaceSpec", "cautions", "measure", "without_warnings"]
 
@@ -78,8 +80,11 @@ def measure(
         warnings.warn(caution, stacklevel=2)
     check_count(spec, points)
     points = placed(problem, points, spec.batch_norm in ("running", "interpolated"))
-    where = _slice(problem, spec, points, placed(problem, trajectory, False), eigenvectors)
+    found = _found_directions(problem, spec, points[0], eigenvectors, kept_directions(partial, overwrite))
+    vectors = torch.from_numpy(found) if found.size else eigenvectors
+    where = _slice(problem, spec, points, placed(problem, trajectory, False), vectors)
     template = _unmeasured(problems, spec, points, where, [point.label for point in trajectory], metrics)
+    template = replace(template, directions=found)
     kept = [
         name
         for each, names in zip(problems, (COLUMNS[:2], COLUMNS[2:]), strict=False)
@@ -116,12 +121,23 @@ def _slice(
         return line_slice(spec, points)
     if not isinstance(spec, AxesSpec):
         return plane_slice(spec, points)
-    wanted = max(spec.numbers("eigenvector"), default=0)
-    if wanted and vectors is None:
-        asked = HessianSpec(count=wanted, vectors=True, sampling_error=False)
-        found = hessian.measure(problem, asked, points[0].weights)
-        vectors = torch.from_numpy(found.vectors)
     return axes_slice(problem, spec, points, trajectory, vectors)
+
+
+def _found_directions(
+    problem: Problem, spec: SurfaceSpec, point: Point, given: Tensor | None, kept: np.ndarray
+) -> np.ndarray:
+    """(k, n): the leading eigenvectors of the Hessian at the point, where axes ask for them and none are given.
+
+    kept: those that an interrupted scan measured; they are not measured again. (0, 0) where none are needed.
+    """
+    if given is not None or not isinstance(spec, AxesSpec) or not spec.numbers("eigenvector"):
+        return kept[:0, :0]
+    if kept.size:
+        return kept
+    asked = HessianSpec(count=max(spec.numbers("eigenvector")), vectors=True, sampling_error=False)
+    here = problem_at(problem, {**state_of(problem, point.weights), **point.buffers})
+    return hessian.measure(here, asked).vectors
 
 
 def _unmeasured(

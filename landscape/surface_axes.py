@@ -17,9 +17,6 @@ from landscape.spec import AxesSpec
 from landscape.surface_geometry import Slice
 from landscape.surface_points import Point
 
-_BEYOND = 0.35
-"""Room before and behind another checkpoint, in fractions of the distance to it."""
-
 
 def axes_slice(
     problem: Problem,
@@ -130,9 +127,9 @@ def _axis(spec: AxesSpec, k: int, marks: np.ndarray, path: np.ndarray) -> np.nda
     kind = spec.axes[k].partition(":")[0]
     if radius is not None or kind in ("random", "eigenvector"):
         return symmetric_axis(radius or 1.0, count)
-    covered, room = (marks, _BEYOND) if kind == "to" else (np.append(path, 0.0), spec.margin)
-    extent = float(np.ptp(covered))
-    return axis_covering(float(covered.min()) - room * extent, float(covered.max()) + room * extent, count)
+    covered = marks if kind == "to" else np.append(path, 0.0)
+    room = spec.margin * float(np.ptp(covered))
+    return axis_covering(float(covered.min()) - room, float(covered.max()) + room, count)
 
 
 def _shares(spec: AxesSpec, marks: np.ndarray, coordinates: np.ndarray) -> np.ndarray:

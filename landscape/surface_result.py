@@ -37,7 +37,8 @@ class SurfaceResult(Result):
     extra_names, extra (*grid, K): what else was measured at each point, such as "smallest eigenvalue".
     half_error: of losses evaluated in bfloat16, the largest error on a sample of points as a share of their range (NaN
     in full precision). evaluation: how the losses were evaluated, in words. vectors (k, n): eigenvectors at the last
-    point, while a scan with curvature is incomplete.
+    point, while a scan with curvature is incomplete. directions (k, n): likewise the eigenvectors that were measured
+    for its axes, so that it goes on along the same ones.
     """
 
     kind: ClassVar[str] = "surface"
@@ -66,6 +67,7 @@ class SurfaceResult(Result):
     half_error: float = float("nan")
     evaluation: str = ""
     vectors: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    directions: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
     @property
     def coordinates(self) -> tuple[np.ndarray, ...]:

@@ -45,6 +45,7 @@ class Cells:
             evaluations=int(self.done.sum()) * sets, seconds=self.seconds + seconds,
             extra=self.values[..., len(COLUMNS):].copy() if self.template.extra_names else np.zeros(0),
             vectors=self.vectors[:0, :0] if complete else self.vectors,
+            directions=self.template.directions[:0, :0] if complete else self.template.directions,
         )  # fmt: skip
         return replace(found, **self.more)
 
@@ -91,6 +92,12 @@ def resumed(
         )
     cells.restore(found)
     return cells
+
+
+def kept_directions(path: str | os.PathLike[str] | None, fresh: bool) -> np.ndarray:
+    """The eigenvectors (k, n) that an unfinished scan at `path` measured for its axes; (0, 0) without one."""
+    found = None if path is None or fresh or not Path(path).exists() else load(path)
+    return found.directions if isinstance(found, SurfaceResult) else np.zeros((0, 0), np.float32)
 
 
 def differences(found: SurfaceResult, wanted: SurfaceResult) -> list[str]:

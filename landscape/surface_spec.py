@@ -68,7 +68,7 @@ class AxesSpec(GridSpec):
     radius: tuple[float, ...] = option((), "each axis covers [−radius, radius], or one number for all; default 1 "
                                        "(random, eigenvector), and what holds the trajectory or the other checkpoint; "
                                        "repeat", above=0)  # fmt: skip
-    margin: float = option(0.2, "room around a trajectory, in fractions of its extent", minimum=0)
+    margin: float = option(0.2, "room around a trajectory or another checkpoint, in fractions of the extent", minimum=0)
     normalisation: str = option("filter", "rescaling of random directions to the weights",
                                 choices=("filter", "layer", "weight", "none"))  # fmt: skip
     biases: str = option("zero", "random directions in biases: zero, or drawn and rescaled", choices=("zero", "random"))

@@ -177,6 +177,7 @@ ALLOWED: dict[str, set[str]] = {
         "surface_points",
         "surface_resume",
         "surface_values",
+        "units",
     },
     "surface_fill": {"methods", "seeds", "surface_geometry", "surface_resume", "surface_values"},
 }

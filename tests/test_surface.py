@@ -804,3 +804,25 @@ def test_curvature_of_a_network_with_tied_weights():
     found = measure(problem, spec, [Point("a", problem.weights), Point("b", other)])
     dense = torch.stack([problem.hessian(other)(e) for e in torch.eye(len(other)).double()])
     assert found.grid("largest eigenvalue")[-1] == pytest.approx(torch.linalg.eigvalsh(dense)[-1].item(), rel=1e-5)
+
+
+def test_an_interrupted_scan_goes_on_along_the_eigenvectors_it_measured(tmp_path: Path, monkeypatch):
+    problem = _network()
+    spec = AxesSpec(axes=("eigenvector:2",), points=(5,), radius=(0.3,))
+    points = [Point("a", problem.weights)]
+
+    def stop(done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(problem, spec, points, partial=tmp_path / "scan", progress=stop)
+    partial = load(tmp_path / "scan")
+    assert isinstance(partial, SurfaceResult)
+    assert partial.directions.shape == (2, len(problem.weights))
+    with monkeypatch.context() as patch:
+        patch.setattr("landscape.hessian.measure", None)
+        found = measure(problem, spec, points, partial=tmp_path / "scan")
+    direction = torch.from_numpy(partial.directions[1])
+    np.testing.assert_allclose(found.train_loss, _direct(problem, problem.weights, [direction], found), rtol=1e-9)
+    assert found.directions.size == 0
