@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.harness import Contender, attempt, available_problems, installed, options, race, report
+from benchmarks.harness import Achieved, Contender, attempt, available_problems, installed, options, race, report
 from benchmarks.models import digits_problem, resnet20_problem
 from landscape import surface
 from landscape.problem import Problem
@@ -64,14 +64,19 @@ class Plane:
         named = self.problem.named(row)
         return [named[name].clone() for name, _ in self.problem.model.named_parameters()]
 
-    def achieved(self, values: np.ndarray, place: Callable[[int, int], tuple[float, float]]) -> dict[str, float]:
-        """The error at nine points; place(i, j): where the contender's values[i, j] are."""
+    def achieved(
+        self, values: np.ndarray, place: Callable[[int, int], tuple[float, float]], **counts: float
+    ) -> Callable[[], Achieved]:
+        """Finds the error at nine points; place(i, j): where the contender's values[i, j] are."""
+        return lambda: {"error": self._error(values, place), **counts}
+
+    def _error(self, values: np.ndarray, place: Callable[[int, int], tuple[float, float]]) -> float:
         double, worst = self.problem.double(), 0.0
         for i in np.linspace(0, len(values) - 1, 3).astype(int):
             for j in np.linspace(0, values.shape[1] - 1, 3).astype(int):
                 a, b = place(int(i), int(j))
                 worst = max(worst, abs(values[i, j] - double.value(self.weights(a, b).double())))
-        return {"error": worst / float(np.ptp(values))}
+        return worst / float(np.ptp(values))
 
     def symmetric(self, i: int, j: int) -> tuple[float, float]:
         half = (self.points - 1) / 2
@@ -81,7 +86,7 @@ class Plane:
 # -- contenders -------------------------------------------------------------------------------------
 
 
-def ours(plane: Plane, **settings) -> dict[str, float]:
+def ours(plane: Plane, **settings) -> Callable[[], Achieved]:
     radius = plane.directions.norm(dim=1)
     spec = AxesSpec(
         axes=("eigenvector:1", "eigenvector:2"), radius=tuple(map(float, radius)),
@@ -90,9 +95,9 @@ def ours(plane: Plane, **settings) -> dict[str, float]:
     point = surface.Point("w", plane.problem.weights, plane.problem.buffers())
     found = surface.measure(plane.problem, spec, [point], eigenvectors=plane.directions / radius[:, None])
     x, y = found.x / radius[0].item(), found.y / radius[1].item()
-    return {
-        **plane.achieved(found.train_loss, lambda i, j: (float(x[i]), float(y[j]))), "evaluations": found.evaluations
-    }  # fmt: skip
+    return plane.achieved(
+        found.train_loss, lambda i, j: (float(x[i]), float(y[j])), evaluations=found.evaluations
+    )  # fmt: skip
 
 
 @torch.no_grad()
@@ -103,7 +108,7 @@ def mean_loss(model: nn.Module, plane: Plane, batch: int) -> float:
     return total / len(plane.targets)
 
 
-def plain_loop(plane: Plane, batch: int) -> dict[str, float]:
+def plain_loop(plane: Plane, batch: int) -> Callable[[], Achieved]:
     """A state dict for each point, loaded and evaluated."""
     model, start = plane.model(), plane.problem.model.state_dict()
     steps = [plane.problem.named(row) for row in plane.directions]
@@ -116,7 +121,7 @@ def plain_loop(plane: Plane, batch: int) -> dict[str, float]:
     return plane.achieved(values, plane.symmetric)
 
 
-def parameter_loop(plane: Plane, batch: int) -> dict[str, float]:
+def parameter_loop(plane: Plane, batch: int) -> Callable[[], Achieved]:
     """The way of tomgoldstein/loss-landscape: lists of tensors, each parameter's data replaced."""
     model = plane.model()
     weights = [p.data.clone() for p in model.parameters()]
@@ -131,7 +136,7 @@ def parameter_loop(plane: Plane, batch: int) -> dict[str, float]:
     return plane.achieved(values, plane.symmetric)
 
 
-def by_loss_landscapes(plane: Plane, batch: int) -> dict[str, float]:
+def by_loss_landscapes(plane: Plane, batch: int) -> Callable[[], Achieved]:
     from loss_landscapes import planar_interpolation
     from loss_landscapes.metrics import Metric
 
@@ -148,7 +153,7 @@ def by_loss_landscapes(plane: Plane, batch: int) -> dict[str, float]:
     return plane.achieved(values, place)
 
 
-def by_landscaper(plane: Plane, batch: int) -> dict[str, float]:
+def by_landscaper(plane: Plane, batch: int) -> Callable[[], Achieved]:
     from landscaper.compute import compute_loss_landscape
 
     directions = [plane.pieces(row) for row in plane.directions]

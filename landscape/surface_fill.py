@@ -1,7 +1,7 @@
 """The walk over the cells of a scan: evaluated in order or adaptively, kept in a file while it goes on."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import perf_counter
 
 import numpy as np
@@ -50,9 +50,9 @@ def fill(
     try:
         slice_ = (where.origin, where.directions, where.coefficients)
         if spec.adaptive is None:
-            scan(values, *slice_, values=cells.values, done=cells.done, after=after)
+            scan(values, *slice_, values=cells.values, done=cells.done, after=after, at_once=values.at_once())
         elif not cells.done.all():
-            _refine(cells, visitor(values, *slice_, cells.values, cells.done, after), spec)
+            _refine(cells, visitor(values, *slice_, cells.values, cells.done, after, values.at_once()), spec)
         if spec.half and "half_error" not in cells.more:
             cells.more["half_error"] = _half_error(cells, values, where)
         if values.how:
@@ -62,7 +62,7 @@ def fill(
     return perf_counter() - started
 
 
-def _refine(cells: Cells, visit: Callable[[Index], None], spec: SurfaceSpec) -> None:
+def _refine(cells: Cells, visit: Callable[[Iterable[Index]], None], spec: SurfaceSpec) -> None:
     """Fill all cells, most of them by interpolation; the losses decide how many are evaluated."""
     assert spec.adaptive is not None
     losses = [k for k, name in enumerate(COLUMNS) if name.endswith("loss") and name in cells.kept]

@@ -22,6 +22,8 @@ class GridSpec(Spec):
     adaptive: float | None = option(None, "evaluate a coarse grid, refine where interpolation errs, and interpolate "
                                     "the rest to this share of the range of the losses", above=0, below=1)  # fmt: skip
     half: bool = option(False, "evaluate in bfloat16, its error checked against full precision on a sample of points")
+    at_once: int = option(0, "points evaluated together as one batched program; default several for small networks on "
+                          "a GPU, otherwise one", minimum=0)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from landscape.aliases import Vector
 from landscape.batch_norms import STATISTICS, combined
 from landscape.errors import InputError
 from landscape.evaluation.evaluator import Evaluator
-from landscape.methods.scan import Index
+from landscape.methods.scan import Index, displaced
 from landscape.problem import Buffers, Metric, Problem
 from landscape.surface_geometry import Slice, SurfaceSpec
 from landscape.surface_points import Point
@@ -22,7 +22,10 @@ def extra_names(spec: SurfaceSpec, metrics: Mapping[str, Metric], sets: int) -> 
 
 
 class Values:
-    """(w, cell) ↦ train loss, train accuracy, test loss, test accuracy, then the columns of `extra_names`."""
+    """(w, cell) ↦ train loss, train accuracy, test loss, test accuracy, then the columns of `extra_names`.
+
+    For several points and their cells at a time.
+    """
 
     def __init__(
         self,
@@ -38,18 +41,35 @@ class Values:
         basis = [where.origin, *where.directions] if origin else list(where.directions)
         varying = problems[0].has_batch_norm and spec.batch_norm in ("recomputed", "interpolated")
         self.evaluators = [
-            Evaluator(problem, basis, tuple(metrics.values()), varying, spec.half) for problem in problems
+            Evaluator(problem, basis, tuple(metrics.values()), varying, spec.half, spec.at_once) for problem in problems
         ]
         self.curvature = surface_curvature.Curvature(problems[0], spec) if spec.curvature != "none" else None
 
-    def __call__(self, w: Vector, cell: Index) -> list[float]:
-        coordinates = self.first + self.where.coefficients[cell].tolist()
-        buffers = self.statistics(w, cell)
-        found = [evaluator(w, coordinates, buffers) for evaluator in self.evaluators]
+    def __call__(self, points: Sequence[Vector], cells: Sequence[Index]) -> list[list[float]]:
+        coordinates = [self._coordinates(cell) for cell in cells]
+        buffers = [self.statistics(w, cell) for w, cell in zip(points, cells, strict=True)]
+        found = [evaluator.several(points, coordinates, buffers) for evaluator in self.evaluators]
+        return [self._row(w, each, own) for w, each, *own in zip(points, buffers, *found, strict=True)]
+
+    def _row(self, w: Vector, buffers: Buffers, found: Sequence[Sequence[float]]) -> list[float]:
         standard = [number for row in found for number in row[:2]]
         standard += [float("nan")] * (4 - len(standard))
         curvature = self.curvature(w, buffers) if self.curvature is not None else []
         return [*standard, *(number for row in found for number in row[2:]), *curvature]
+
+    def _coordinates(self, cell: Index) -> list[float]:
+        return self.first + self.where.coefficients[cell].tolist()
+
+    def at_once(self) -> int:
+        """How many points to give at a time. Where several may do, that is found out at the grid's first one."""
+        if all(evaluator.alone for evaluator in self.evaluators):
+            return 1
+        cell = (0,) * len(self.where.shape)
+        w = displaced(self.where.origin, self.where.directions, self.where.coefficients[cell].tolist())
+        buffers = self.statistics(w, cell)
+        for evaluator in self.evaluators:
+            evaluator(w, self._coordinates(cell), buffers)
+        return max(evaluator.together for evaluator in self.evaluators)
 
     def losses_by_model(self, w: Vector, cell: Index) -> list[float]:
         """The loss on each set, by the model itself in full precision."""

@@ -14,9 +14,10 @@ def _refined(truth: np.ndarray, tolerance: float, seed: int = 0) -> tuple[Refine
     """The outcome, and how many cells were looked at, each once."""
     values, seen = np.full_like(truth, np.nan), []
 
-    def visit(cell: tuple[int, ...]) -> None:
-        seen.append(cell)
-        values[cell] = truth[cell]
+    def visit(cells: list[tuple[int, ...]]) -> None:
+        seen.extend(cells)
+        for cell in cells:
+            values[cell] = truth[cell]
 
     order = np.random.default_rng(seed).permutation(truth[..., 0].size)
     found = refine(visit, values, range(truth.shape[-1]), tolerance, order)

@@ -277,8 +277,8 @@ def test_progressive_counts_its_work():
 def test_every_loop_over_a_plane_evaluates_the_points_it_says(digits):
     plane = surface.Plane.of(digits, 3)
     for run in (surface.ours, lambda p: surface.plain_loop(p, 500), lambda p: surface.parameter_loop(p, 500)):
-        assert run(plane)["error"] < 1e-5
-    shifted = plane.achieved(np.arange(9.0).reshape(3, 3), plane.symmetric)
+        assert run(plane)()["error"] < 1e-5
+    shifted = plane.achieved(np.arange(9.0).reshape(3, 3), plane.symmetric)()
     assert shifted["error"] > 0.1
 
 
@@ -286,4 +286,4 @@ def test_every_loop_over_a_plane_evaluates_the_points_it_says(digits):
                                               ("landscaper", surface.by_landscaper)])  # fmt: skip
 def test_other_tools_evaluate_the_points_it_says(digits, package, run):
     pytest.importorskip(package)
-    assert run(surface.Plane.of(digits, 3), 500)["error"] < 1e-2
+    assert run(surface.Plane.of(digits, 3), 500)()["error"] < 1e-2

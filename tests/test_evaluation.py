@@ -251,3 +251,53 @@ def test_one_vector_may_be_filled_anew_for_every_point():
         for w, c in _points(basis):
             same.copy_(w)
             assert evaluator(same, c, buffers)[0] == pytest.approx(problem.value(w, buffers), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["mlp", "resnet", "cnn", "group norm", "attention"])
+def test_points_at_once_give_what_each_alone_gives(name: str):
+    problem = _problem(name)
+    basis, buffers = _basis(problem), problem.buffers()
+    evaluator, alone = Evaluator(problem, list(basis), at_once=3), Evaluator(problem, list(basis))
+    points = torch.stack([w for w, _ in _points(basis)])
+    evaluator(points[0], COORDINATES[0], buffers)
+    assert (evaluator.together, evaluator.how[-16:]) == (3, "3 points at once")
+    found = evaluator.several(list(points), COORDINATES, [buffers] * len(points))
+    for w, c, row in zip(points, COORDINATES, found, strict=True):
+        assert row == pytest.approx(alone(w, c, buffers), rel=3e-6, nan_ok=True)
+
+
+def test_points_at_once_have_their_own_statistics():
+    problem = _problem("batch-norm mlp")
+    basis = _basis(problem)
+    evaluator = Evaluator(problem, list(basis), varying=True, at_once=2)
+    points = torch.stack([w for w, _ in _points(basis)])
+    buffers = [problem.recomputed_buffers(w, None) for w in points]
+    evaluator(points[0], COORDINATES[0], buffers[0])
+    assert evaluator.together == 2, evaluator.how
+    found = evaluator.several(list(points), COORDINATES, buffers)
+    for w, own, row in zip(points, buffers, found, strict=True):
+        assert row == pytest.approx(problem.means(w, own), rel=3e-6)
+
+
+def test_one_of_several_points_that_is_not_finite_is_given_to_the_model():
+    problem = _problem("mlp")
+    basis, buffers = _basis(problem), problem.buffers()
+    evaluator = Evaluator(problem, list(basis), at_once=2)
+    evaluator(basis[0], COORDINATES[0], buffers)
+    points = torch.stack([basis[0], torch.full_like(basis[0], 1e38)])
+    found = evaluator.several(list(points), [COORDINATES[0], (1e38, 0.0, 0.0)], [buffers] * 2)
+    assert found[0] == pytest.approx(problem.means(basis[0], buffers), rel=3e-6)
+    assert str(found[1]) == str(problem.means(points[1], buffers))
+
+
+def test_a_network_that_cannot_be_batched_is_evaluated_alone_and_says_so():
+    problem = _problem("transposed")
+    basis, buffers = _basis(problem), problem.buffers()
+    evaluator = Evaluator(problem, list(basis), varying=True, at_once=4)
+    points = torch.stack([w for w, _ in _points(basis)])
+    evaluator(points[0], COORDINATES[0], buffers)
+    assert evaluator.together == 1
+    assert "one point at a time (" in evaluator.how
+    found = evaluator.several(list(points), COORDINATES, [buffers] * len(points))
+    for w, row in zip(points, found, strict=True):
+        assert row == pytest.approx(problem.means(w, buffers), rel=3e-6)

@@ -3,6 +3,7 @@
 import copy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -429,6 +430,24 @@ def test_an_interrupted_scan_goes_on_where_it_was(tmp_path: Path, save_every: fl
     _same_arrays(stored, whole)
     assert stored.complete
     assert (stored.evaluations, stored.labels, stored.spec) == (40, whole.labels, spec)
+
+
+def test_points_at_once_give_the_same_scan_and_go_on_from_a_part_of_it(tmp_path: Path):
+    case, path = Classifier(torch.float32), tmp_path / "scan"
+    spec = PlaneSpec(x_points=5, y_points=4, at_once=3)
+    whole = measure(case.problem, spec, case.points, case.test)
+    assert "3 points at once" in whole.evaluation
+    one = measure(case.problem, replace(spec, at_once=1), case.points, case.test)
+    assert "at once" not in one.evaluation
+    np.testing.assert_allclose(whole.train_loss, one.train_loss, rtol=3e-6)
+    np.testing.assert_allclose(whole.test_loss, one.test_loss, rtol=3e-6)
+    np.testing.assert_array_equal(whole.test_accuracy, one.test_accuracy)
+    with pytest.raises(KeyboardInterrupt):
+        measure(case.problem, spec, case.points, case.test, partial=path, progress=_interrupt_at(9))
+    ticks = []
+    found = measure(case.problem, spec, case.points, case.test, partial=path, progress=lambda *t: ticks.append(t[0]))
+    assert ticks == [12, 15, 18, 20]
+    _same_arrays(found, whole)
 
 
 def test_a_cell_that_was_nan_is_not_taken_for_one_never_evaluated(tmp_path: Path):

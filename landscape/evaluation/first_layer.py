@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from landscape.aliases import Vector
@@ -100,13 +101,15 @@ class Once:
 
     def __init__(self, layer: Layer, parameters: Sequence[Sequence[Tensor]]):
         self.layer, self.parameters = layer, parameters
-        self.shape, self.stride = layer.out.shape, layer.out.stride
+        self.turned = False
+        """Whether it gives a matrix transposed."""
 
     def arrays(self, x: Tensor) -> "Arrays":
-        return Arrays([y.as_strided((y.numel(),), (1,)) for y in (self.layer.at(x, own) for own in self.parameters)])
+        outputs = [self.layer.at(x, own) for own in self.parameters]
+        return Arrays([y.t().contiguous() for y in outputs] if self.turned else outputs)
 
-    def combined(self, arrays: "Arrays", coordinates: Sequence[float]) -> Tensor:
-        return arrays.combined(coordinates).as_strided(self.shape, self.stride)
+    def combined(self, arrays: "Arrays", coordinates: Sequence[float] | Tensor) -> Tensor:
+        return arrays.combined(coordinates)
 
 
 @dataclass
@@ -117,7 +120,9 @@ class Arrays:
     _before: list[float] | None = None
     _base: Tensor | None = None
 
-    def combined(self, coordinates: Sequence[float]) -> Tensor:
+    def combined(self, coordinates: Sequence[float] | Tensor) -> Tensor:
+        if isinstance(coordinates, Tensor):
+            return self._of_tensor(coordinates)
         *before, last = coordinates
         if not before:
             return self.terms[0] * last
@@ -126,6 +131,14 @@ class Arrays:
             for term, coordinate in zip(self.terms[1:], before[1:], strict=False):
                 self._base.add_(term, alpha=coordinate)
         return torch.add(self._base, self.terms[-1], alpha=last)
+
+    def _of_tensor(self, coordinates: Float[Tensor, " terms"]) -> Tensor:
+        """The same for coordinates that may stand for those of many points."""
+        first, *rest = coordinates.unbind()
+        total = self.terms[0] * first
+        for term, coordinate in zip(self.terms[1:], rest, strict=True):
+            total = torch.addcmul(total, term, coordinate)
+        return total
 
 
 def _arguments(step: Step) -> tuple[Slot | None, tuple]:

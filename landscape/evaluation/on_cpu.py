@@ -1,17 +1,20 @@
 """Steps that a CPU does faster in another way, with the same outcome up to rounding.
 
-Kernels along a short last axis, such as ten classes, are not vectorised: log-softmax along columns took a tenth of the
-time, and counting hits there a half. A bias added by the matrix product cost more than one added afterwards.
+Kernels along a short last axis, such as ten classes, are not vectorised: softmax along columns took a tenth of the
+time, and counting hits there a half. Matrix products that lead there are given in columns too (a transposed tensor of
+the same shape), which spares the turning and makes the last of them faster. Loss and hits share the largest output.
+A bias added by the matrix product cost more than one added afterwards.
 """
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from landscape.evaluation.first_layer import Once
 from landscape.evaluation.stages import uses
 from landscape.products.simplify import without_unneeded
 from landscape.products.tape import Slot, Step, Tape
@@ -24,10 +27,17 @@ _NARROW = 16
 _SUM = 2
 """What PyTorch calls the reduction to a sum."""
 
+_POINTWISE = {
+    aten.relu.default, aten.tanh.default, aten.sigmoid.default, aten.gelu.default, aten.silu.default, aten.elu.default,
+    aten.leaky_relu.default, aten.hardtanh.default, aten.softplus.default, aten.mish.default, aten.sin.default,
+}  # fmt: skip
+"""Operations of one tensor that act on each number and keep the layout."""
+
 
 def faster_on_cpu(tape: Tape) -> Tape:
     """The tape with such steps replaced."""
-    return _Rewriting(tape).done()
+    tape = _Rewriting(tape).done()
+    return replace(tape, steps=_in_columns(tape.steps))
 
 
 class _Rewriting:
@@ -35,7 +45,7 @@ class _Rewriting:
         self.tape, self.uses = tape, uses(tape.steps, tape.result)
         self.made = {slot.number: step for step in tape.steps for slot in step.outputs if slot}
         self.numbers = count(1 + max(self.made, default=0) + max(slot.number for slot in tape.arguments))
-        self.columns: dict[int, Slot] = {}
+        self.added: dict[Any, Slot] = {}
         self.steps: list[Step] = []
 
     def done(self) -> Tape:
@@ -50,14 +60,19 @@ class _Rewriting:
         if function is aten.nll_loss_forward.default and args[2] is None and args[3] == _SUM and args[4] < 0:
             softmax, unread = self._by(args[0], aten._log_softmax.default), not self._read(step.outputs[1])
             if softmax is not None and unread and len(args[1].shape) == 1 and _narrow(*softmax.args[:2]):
-                inputs = (self._columns(softmax.args[0]), self._places(args[1]))
-                return Step(_summed_cross_entropy, inputs, {}, step.outputs[:1], True)
+                scores = self._made(_scores, self._columns(softmax.args[0]), self._made(_places, args[1]))
+                return Step(_summed_cross_entropy, (scores,), {}, step.outputs[:1], True)
         if function is aten.sum.default and len(args) == 1:
             equal = self._by(args[0], aten.eq.Tensor)
             largest = self._by(equal.args[0], aten.argmax.default) if equal is not None else None
             if equal is not None and largest is not None and len(largest.args) == 2 and _narrow(*largest.args):
-                inputs = (self._columns(largest.args[0]), self._places(equal.args[1]))
-                return replace(step, function=_hits, args=inputs)
+                scores = self._made(_scores, self._columns(largest.args[0]), self._made(_places, equal.args[1]))
+                return replace(step, function=_hits, args=(scores,))
+        if function is aten.stack.default and len(args) == 1 and step.outputs == (self.tape.result,):
+            copies = [self._by(x, aten._to_copy.default) for x in args[0]]
+            if all(len(x.shape) == 0 for x in args[0]):
+                sources = tuple(x if made is None else made.args[0] for x, made in zip(args[0], copies, strict=True))
+                return replace(step, function=_numbers, args=sources)
         return step
 
     def _by(self, x: Any, function: Any) -> Step | None:
@@ -69,22 +84,17 @@ class _Rewriting:
         return slot is not None and slot.number in self.uses
 
     def _columns(self, x: Slot) -> Slot:
-        """x with its last axis first, contiguous; made once."""
-        if x.number not in self.columns:
-            self.columns[x.number] = self._added(_turned, x, like=x)
-        return self.columns[x.number]
+        """x with its last axis first, contiguous."""
+        return self._made(_turned, x)
 
-    def _places(self, targets: Slot) -> Slot:
-        """What `_places` makes of targets; made once."""
-        if targets.number not in self.columns:
-            self.columns[targets.number] = self._added(_places, targets, like=targets)
-        return self.columns[targets.number]
-
-    def _added(self, function: Callable[..., Any], *args: Any, like: Slot) -> Slot:
-        number = next(self.numbers)
-        out = Slot(number, like.shape[::-1], like.stride, like.dtype, -number)
-        self.steps.append(Step(function, args, {}, (out,), True))
-        return out
+    def _made(self, function: Callable[..., Any], *args: Slot) -> Slot:
+        """The outcome of a step that is put before the one at hand; a second one like it is not needed."""
+        key = (function, *(slot.number for slot in args))
+        if key not in self.added:
+            like, number = args[0], next(self.numbers)
+            self.added[key] = Slot(number, like.shape[::-1], like.stride, like.dtype, -number)
+            self.steps.append(Step(function, args, {}, (self.added[key],), True))
+        return self.added[key]
 
 
 def _narrow(x: Any, axis: int, *_: Any) -> bool:
@@ -99,24 +109,116 @@ def _turned(x: Tensor) -> Tensor:
     return x.t().contiguous()
 
 
-def _places(targets: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Targets as rows to gather, and which of them are classes, None where all are."""
-    kept = targets >= 0
-    return targets.clamp_min(0)[None], None if bool(kept.all()) else kept
+def _places(targets: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Targets (0 where they are no class), where they are in columns, and which are classes, None where all are."""
+    kept, rows = targets >= 0, targets.clamp_min(0)
+    places = rows * len(rows) + torch.arange(len(rows))
+    return rows, places, None if bool(kept.all()) else kept
 
 
-def _summed_cross_entropy(columns: Tensor, places: tuple[Tensor, Tensor | None]) -> Tensor:
-    rows, kept = places
-    found = torch.log_softmax(columns, 0).gather(0, rows)
-    return -(found if kept is None else found[0][kept]).sum()
+def _numbers(*found: Tensor) -> list[float]:
+    return [float(x) for x in found]
 
 
-def _hits(columns: Tensor, places: tuple[Tensor, Tensor | None]) -> Tensor:
-    """Σ [the first of the largest outputs is the target]; without ties that is: the target's output is the largest."""
-    rows, kept = places
+@dataclass
+class _Scores:
+    """Of outputs (classes, n): the largest and the target's of each, and all of them less the largest."""
+
+    columns: Tensor
+    rows: Tensor
+    kept: Tensor | None
+    best: Tensor
+    own: Tensor
+    shifted: Tensor
+
+
+def _scores(columns: Tensor, places: tuple[Tensor, Tensor, Tensor | None]) -> _Scores:
+    rows, flat, kept = places
     best = columns.amax(0)
-    if int((columns == best).count_nonzero()) == len(best):
-        found = columns.gather(0, rows)[0] == best
+    return _Scores(columns, rows, kept, best, columns.take(flat), columns - best)
+
+
+def _summed_cross_entropy(scores: _Scores) -> Tensor:
+    """Σ log Σ_c exp(z_c − z_max) + z_max − z_target."""
+    found = scores.shifted.exp().sum(0).log_().add_(scores.best.sub(scores.own))
+    return (found if scores.kept is None else found[scores.kept]).sum()
+
+
+def _hits(scores: _Scores) -> Tensor:
+    """Σ [the first of the largest outputs is the target]; without ties that is: the target's output is the largest."""
+    if scores.shifted.numel() - int(scores.shifted.count_nonzero()) == len(scores.best):
+        found = scores.own == scores.best
     else:
-        found = columns.t().argmax(1) == rows[0]
-    return (found if kept is None else found & kept).count_nonzero()
+        found = scores.columns.t().argmax(1) == scores.rows
+    return (found if scores.kept is None else found & scores.kept).count_nonzero()
+
+
+# -- matrices of activations in columns ----------------------------------------------------------------
+
+
+def _in_columns(steps: Sequence[Step]) -> list[Step]:
+    """The steps with those matrices of activations transposed, features first, that can be read in that way alone.
+
+    What the slots say of their shapes no longer holds for these.
+    """
+    readers: dict[int, list[Step]] = {}
+    for step in steps:
+        for slot in step.inputs:
+            readers.setdefault(slot.number, []).append(step)
+    makers = {step.outputs[0].number: step for step in steps if step.single and step.outputs[0] and _gives(step)}
+    turned = {number for number in makers if number in readers}
+    while True:
+        kept = {
+            number
+            for number in turned
+            if all(_reads(reader, number, turned) for reader in readers[number])
+            and (makers[number].function not in _POINTWISE or makers[number].inputs[0].number in turned)
+        }
+        if kept == turned:
+            return [_columnwise(step, turned) for step in steps]
+        turned = kept
+
+
+def _gives(step: Step) -> bool:
+    """Whether a step could give a matrix transposed."""
+    owner = getattr(step.function, "__self__", None)
+    return (
+        step.function is _product_plus_bias
+        or (step.function in _POINTWISE and len(step.inputs) == 1)
+        or (isinstance(owner, Once) and step.function == owner.combined and len(owner.layer.out.shape) == 2)
+    )
+
+
+def _reads(reader: Step, number: int, turned: set[int]) -> bool:
+    """Whether a step reads a matrix as well when it is transposed, and gives its own so."""
+    if reader.function is _turned:
+        return True
+    out = reader.outputs[0]
+    alone = [slot.number for slot in reader.inputs].count(number) == 1
+    place = reader.function in _POINTWISE or (reader.function is _product_plus_bias and reader.args[1].number == number)
+    return place and alone and out is not None and out.number in turned
+
+
+def _columnwise(step: Step, turned: set[int]) -> Step:
+    if step.function is _turned and step.inputs[0].number in turned:
+        return replace(step, function=_same)
+    if not step.single or step.outputs[0] is None or step.outputs[0].number not in turned:
+        return step
+    if step.function is _product_plus_bias:
+        return replace(step, function=_product_of_columns if step.args[1].number in turned else _product_in_columns)
+    owner = getattr(step.function, "__self__", None)
+    if isinstance(owner, Once):
+        owner.turned = True
+    return step
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+def _product_in_columns(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    return _product_of_columns(bias, x.t(), weight)
+
+
+def _product_of_columns(bias: Tensor, columns: Tensor, weight: Tensor) -> Tensor:
+    return torch.mm(weight.t(), columns).add_(bias.unsqueeze(1))

@@ -56,7 +56,7 @@ class Refined:
 
 
 def refine(
-    visit: Callable[[tuple[int, ...]], None],
+    visit: Callable[[Sequence[tuple[int, ...]]], None],
     values: Float[np.ndarray, "*grid columns"],
     targets: Sequence[int],
     tolerance: float,
@@ -64,8 +64,8 @@ def refine(
 ) -> Refined:
     """Evaluate cells until each target column is interpolated to `tolerance`.
 
-    visit(cell) fills values[cell] in place, if it is not filled yet. order: all cells' numbers (in C order) in a
-    random order. Each round evaluates the cells where two interpolants differ most and as many random ones, and
+    visit(cells) fills values[cell] in place for each that is not filled yet. order: all cells' numbers (in C order) in
+    a random order. Each round evaluates the cells where two interpolants differ most and as many random ones, and
     ends the search when all of them were predicted to half the tolerance in two rounds in a row; so the error is of the
     worst cells known of. Cells beside others that are not finite are always evaluated.
     """
@@ -75,8 +75,7 @@ def refine(
     known = np.zeros(len(flat), bool)
 
     def look(cells: np.ndarray) -> None:
-        for cell in cells:
-            visit(tuple(int(i) for i in np.unravel_index(cell, grid)))
+        visit([tuple(map(int, place)) for place in zip(*np.unravel_index(cells, grid), strict=True)])
         known[cells] = True
 
     look(_coarse(grid))

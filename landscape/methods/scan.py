@@ -1,6 +1,6 @@
 """A function on an affine slice of parameter space: the points origin + Σ c_i·d_i for a grid of coordinates c."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -10,6 +10,9 @@ from torch import Tensor
 from landscape.aliases import Vector
 
 Index = tuple[int, ...]
+
+Function = Callable[[Sequence[Vector], Sequence[Index]], Sequence[Sequence[float]]]
+"""(points, their cells) ↦ the values at each of them."""
 
 
 def grid(*axes: np.ndarray) -> Float[np.ndarray, "*grid axes"]:
@@ -28,36 +31,55 @@ def displaced(
 
 
 def visitor(
-    function: Callable[[Vector, Index], Sequence[float]],
+    function: Function,
     origin: Vector,
     directions: Float[Tensor, "axes n"],
     coordinates: Float[np.ndarray, "*grid axes"],
     values: Float[np.ndarray, "*grid outputs"],
     done: Bool[np.ndarray, "*grid"],
     after: Callable[[], None] | None = None,
-) -> Callable[[Index], None]:
-    """visit(cell): values[cell] = function(origin + Σ c_i·d_i, cell) with c = coordinates[cell], unless it is done.
+    at_once: int = 1,
+) -> Callable[[Iterable[Index]], None]:
+    """visit(cells): values[cell] = function at origin + Σ c_i·d_i with c = coordinates[cell], for those not done.
 
-    One vector is formed per point, always in the same memory: `function` must not keep it. `values` and `done` are
-    filled in place. `after` is called after each evaluation. Whatever the function returns is stored, NaN and Inf
-    included.
+    `function` gets `at_once` points at a time, and fewer at the end. They are always formed in the same memory, which
+    it must not keep. `values` and `done` are filled in place. `after` is called after each evaluation. Whatever the
+    function returns is stored, NaN and Inf included.
     """
-    point = torch.empty_like(origin)
+    memory = origin.new_empty(min(at_once, done.size), len(origin))
+    rows = list(memory)
 
-    def visit(cell: Index) -> None:
-        if done[cell]:
-            return
-        displaced(origin, directions, coordinates[cell].tolist(), out=point)
-        values[cell] = function(point, cell)
-        done[cell] = True
-        if after is not None:
-            after()
+    def visit(cells: Iterable[Index]) -> None:
+        left = [cell for cell in cells if not done[cell]]
+        for first in range(0, len(left), len(rows)):
+            group = left[first : first + len(rows)]
+            if len(group) == 1:
+                displaced(origin, directions, coordinates[group[0]].tolist(), out=rows[0])
+            else:
+                where = np.stack([coordinates[cell] for cell in group])
+                _displaced_rows(origin, directions, where, memory[: len(group)])
+            for cell, row in zip(group, function(rows[: len(group)], group), strict=True):
+                values[cell], done[cell] = row, True
+            if after is not None:
+                after()
 
     return visit
 
 
+def _displaced_rows(
+    origin: Vector,
+    directions: Float[Tensor, "axes n"],
+    coordinates: Float[np.ndarray, "k axes"],
+    out: Float[Tensor, "k n"],
+) -> None:
+    c = torch.from_numpy(coordinates).to(origin.device, origin.dtype)
+    out.copy_(origin.expand_as(out))
+    for i, direction in enumerate(directions):
+        out.addcmul_(c[:, i : i + 1], direction)
+
+
 def scan(
-    function: Callable[[Vector, Index], Sequence[float]],
+    function: Function,
     origin: Vector,
     directions: Float[Tensor, "axes n"],
     coordinates: Float[np.ndarray, "*grid axes"],
@@ -66,15 +88,14 @@ def scan(
     values: Float[np.ndarray, "*grid outputs"] | None = None,
     done: Bool[np.ndarray, "*grid"] | None = None,
     after: Callable[[], None] | None = None,
+    at_once: int = 1,
 ) -> Float[np.ndarray, "*grid outputs"]:
-    """values[i, j, …, :] = function(origin + Σ c_i·d_i, (i, j, …)) at every cell of the grid; see `visitor`.
+    """values[i, j, …, :] = function at origin + Σ c_i·d_i, at every cell (i, j, …) of the grid; see `visitor`.
 
     A scan is continued by giving `values` and `done`; otherwise there are `outputs` values at each cell.
     """
     cells = coordinates.shape[:-1]
     done = np.zeros(cells, dtype=bool) if done is None else done
     values = np.full((*cells, outputs), np.nan) if values is None else values
-    visit = visitor(function, origin, directions, coordinates, values, done, after)
-    for cell in np.ndindex(cells):
-        visit(cell)
+    visitor(function, origin, directions, coordinates, values, done, after, at_once)(np.ndindex(cells))
     return values
