@@ -11,7 +11,7 @@ from jaxtyping import install_import_hook
 PACKAGE = Path(__file__).resolve().parent.parent / "landscape"
 CHECKED = [f"landscape.{path.stem}" for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()]
 install_import_hook(
-    sorted({*CHECKED} - {"landscape.spec", "landscape.fields", "landscape.__init__"}), "beartype.beartype"
+    [name for name in sorted(CHECKED) if not name.endswith(("spec", ".fields", ".__init__"))], "beartype.beartype"
 )
 
 torch.set_num_threads(1)  # networks this small lose time to a second thread

@@ -14,10 +14,11 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "fields": {"errors"},
     "aliases": set(),
-    "spec": {"basin_spec", "path_spec", "surface_spec"},
+    "spec": {"basin_spec", "path_spec", "surface_spec", "train_spec"},
     "basin_spec": set(),
     "path_spec": set(),
     "surface_spec": set(),
+    "train_spec": set(),
     "record": {"files"},
     "path_result": {"record", "spec"},
     "surface_result": {"record", "spec"},
@@ -182,8 +183,8 @@ ALLOWED: dict[str, set[str]] = {
     "surface_fill": {"methods", "seeds", "surface_geometry", "surface_resume", "surface_values"},
 }
 TORCH_FREE = {
-    "errors", "fields", "spec", "path_spec", "checkpoint_files", "surface_spec", "basin_spec", "spectrum", "files",
-    "record", "results", "path_result", "surface_result", "basin_result", "exchange",
+    "errors", "fields", "spec", "path_spec", "checkpoint_files", "surface_spec", "train_spec", "basin_spec", "spectrum",
+    "files", "record", "results", "path_result", "surface_result", "basin_result", "exchange",
 }  # fmt: skip
 
 

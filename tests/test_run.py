@@ -21,7 +21,7 @@ from landscape.errors import InputError
 from landscape.files import unseal
 from landscape.spec import TrainSpec
 from landscape.training.folder import read_config, read_history
-from landscape.training.loop import DivergedError
+from landscape.training.outcome import DivergedError
 from landscape.training.run import train
 
 SPEC = TrainSpec(epochs=5, batch_size=30, save_every=2, rho=0.05, learning_rate=0.05)

@@ -12,7 +12,7 @@ from landscape import seeds
 from landscape.data.dataset import Dataset, Split
 from landscape.errors import InputError
 from landscape.spec import TrainSpec
-from landscape.training.loop import DivergedError
+from landscape.training.outcome import DivergedError
 from landscape.training.prepare import batch_sizes
 from landscape.training.run import train
 from landscape.training.schedule import schedule

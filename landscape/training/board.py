@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from landscape.errors import InputError
-from landscape.training.loop import Row
+from landscape.training.outcome import Row
 
 
 @contextmanager

@@ -27,8 +27,9 @@ from torch import Tensor
 from landscape.checkpoint_files import FORMAT, arrays, write_checkpoint
 from landscape.errors import InputError
 from landscape.files import read_bytes, seal, unseal, write_atomically
-from landscape.training.loop import Row, is_last
+from landscape.training.loop import is_last
 from landscape.training.optimisers import restore_state, state_tensors
+from landscape.training.outcome import Row
 from landscape.training.prepare import Training
 
 CONFIG, METRICS, STATE = "config.json", "metrics.jsonl", "state.safetensors"

@@ -8,30 +8,19 @@ from the start of any epoch.
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from landscape import seeds
-from landscape.errors import InputError
-from landscape.losses import Loss, prediction
-from landscape.spec import ProblemSpec, TrainSpec
+from landscape.spec import TrainSpec
+from landscape.training.gradients import take_gradient
+from landscape.training.outcome import Average, Row, check_finite, outcome
 from landscape.training.prepare import Training
-from landscape.training.sam import ascended, frozen_statistics, random_state
 from landscape.training.schedule import schedule
 
-Row = dict[str, Any]
 Report = Callable[..., None]
-
-
-class DivergedError(InputError):
-    """The loss or the weights are no longer finite; `epoch` is the one in which that happened."""
-
-    def __init__(self, message: str, epoch: int) -> None:
-        super().__init__(message)
-        self.epoch = epoch
 
 
 def epochs(training: Training, done: int = 0, report: Report | None = None) -> Iterator[Row]:
@@ -49,26 +38,17 @@ def epochs(training: Training, done: int = 0, report: Report | None = None) -> I
 
     Raises `DivergedError` at the end of an epoch that leaves a loss or weight that is not finite.
     """
-    spec, model, optimiser, device = training.spec, training.model, training.optimiser, training.device
+    spec, model, optimiser = training.spec, training.model, training.optimiser
     rate = schedule(spec, training.steps_per_epoch)
     total, note = spec.epochs * training.steps_per_epoch, ""
     for epoch in range(done + 1, spec.epochs + 1):
         begun, step = time.monotonic(), (epoch - 1) * training.steps_per_epoch
-        average = Average(training.loss, device)
+        average = Average(training.loss, training.device)
         model.train()
         with seeds.global_stream(spec.seed, "dropout", epoch), repeatable_kernels():
             for inputs, targets, count in batches(training, epoch):
                 set_learning_rate(training, rate(step))
-                rewind = random_state(device)
-                optimiser.zero_grad()
-                outputs = prediction(model(inputs))
-                (training.objective(outputs, targets) / count).backward()
-                average.add(outputs.detach(), targets, count)
-                if spec.rho > 0:  # SAM: replace the gradient by the one at the ascended point
-                    with ascended(training.parameters, spec.rho, spec.adaptive, spec.eta), frozen_statistics(model):
-                        rewind()
-                        optimiser.zero_grad()
-                        (training.objective(prediction(model(inputs)), targets) / count).backward()
+                take_gradient(training, inputs, targets, count, average)
                 if spec.clip_norm is not None:
                     clip_grad_norm_(training.parameters, spec.clip_norm)
                 optimiser.step()
@@ -101,59 +81,6 @@ def batches(training: Training, epoch: int) -> Iterator[tuple[Tensor, Tensor, in
 def set_learning_rate(training: Training, factor: float) -> None:
     for group in training.optimiser.param_groups:
         group["lr"] = training.spec.learning_rate * factor
-
-
-class Average:
-    """Loss and accuracy summed on the device over batches, divided once at the end."""
-
-    def __init__(self, loss: Loss, device: torch.device) -> None:
-        self.loss = loss
-        self.total, self.hits = torch.zeros(2, dtype=torch.float64, device=device)
-        self.count = 0
-
-    def add(self, outputs: Tensor, targets: Tensor, count: int) -> None:
-        self.count += count
-        self.total += self.loss(outputs, targets)
-        if self.loss.hits is not None:
-            self.hits += self.loss.hits(outputs, targets)
-
-    def result(self) -> tuple[float | None, float | None]:
-        """(mean loss, accuracy), None where there is none."""
-        if self.count == 0:
-            return None, None
-        loss, accuracy = torch.stack([self.total, self.hits]).div(self.count).tolist()
-        return loss, accuracy if self.loss.hits is not None else None
-
-
-@torch.no_grad()
-def outcome(training: Training, average: Average) -> Row:
-    """The measured part of a row: the training averages, the test set in eval mode, the distance from w₀."""
-    training.model.eval()
-    test = Average(training.loss, training.device)
-    inputs, targets = training.test
-    for start in range(0, len(targets), ProblemSpec.batch_size):
-        part = slice(start, start + ProblemSpec.batch_size)
-        test.add(prediction(training.model(inputs[part])), targets[part], training.loss.count(targets[part]))
-    squares = [(p - w).double().square().sum() for p, w in zip(training.parameters, training.initial, strict=True)]
-    (train_loss, train_accuracy), (test_loss, test_accuracy) = average.result(), test.result()
-    return {
-        "train_loss": train_loss, "train_accuracy": train_accuracy, "test_loss": test_loss,
-        "test_accuracy": test_accuracy, "distance": torch.stack(squares).sum().sqrt().item(),
-    }  # fmt: skip
-
-
-def check_finite(row: Row, training: Training) -> None:
-    """Raise `DivergedError` when a loss or the distance from the start is not finite."""
-    names = {"train_loss": "training loss", "test_loss": "test loss", "distance": "distance from the initial weights"}
-    for key, name in names.items():
-        value = row[key]
-        if value is not None and not abs(value) < float("inf"):
-            spec = training.spec
-            raise DivergedError(
-                f"training diverged in epoch {row['epoch']}: the {name} is {value}. Lower learning_rate = "
-                f"{spec.learning_rate:g}{f' or rho = {spec.rho:g}' if spec.rho else ''}, or set clip_norm.",
-                row["epoch"],
-            )
 
 
 @contextmanager

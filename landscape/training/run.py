@@ -20,7 +20,8 @@ from landscape.files import write_atomically
 from landscape.spec import TrainSpec
 from landscape.training.board import event_writer
 from landscape.training.folder import CONFIG, FORMAT, RunFolder, claimed, holds_run, read_config
-from landscape.training.loop import DivergedError, Report, Row, epochs, is_last
+from landscape.training.loop import Report, epochs, is_last
+from landscape.training.outcome import DivergedError, Row
 from landscape.training.prepare import Data, Training, prepare
 
 _log = logging.getLogger(__name__)
