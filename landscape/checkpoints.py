@@ -25,8 +25,8 @@ from landscape.setting import completed, dataset_of, fresh_model, pose
 from landscape.spec import ProblemSpec
 
 __all__ = [
-    "Opened", "Weights", "checkpoint_file", "choose_device", "describe", "load_into", "open_checkpoint", "prepare",
-    "read_weights",
+    "Opened", "Weights", "begun_from", "checkpoint_file", "choose_device", "describe", "load_into", "open_checkpoint",
+    "prepare", "read_weights",
 ]  # fmt: skip
 
 _ACCURACY = re.compile(r"(^|_)(acc|accuracy|prec|top1)@?1?($|_)|acc(uracy)?1?$", re.IGNORECASE)
@@ -139,6 +139,18 @@ def prepare(spec: ProblemSpec, seed: int = 0) -> tuple[nn.Module, Dataset]:
     return model.to(choose_device(spec.device)), dataset
 
 
+def begun_from(spec: ProblemSpec, path: str | os.PathLike[str]) -> tuple[ProblemSpec, Weights, dict[str, str]]:
+    """What a training needs that begins with the weights of a checkpoint: Figure 5 of Keskar et al. 2017.
+
+    Gives the spec with model, data and loss that it leaves open filled in from the checkpoint's run, the weights for
+    `load_into`, and what the new run's record says of them: their label and the SHA-256 of the file.
+    Raises `InputError` for a file that holds no weights, and when neither says what model or data to use.
+    """
+    weights = read_weights(path)
+    source = {"label": _label(weights), "sha256": weights.sha256}
+    return completed(spec, weights.record, weights.path), weights, source
+
+
 def choose_device(name: str) -> torch.device:
     """The device called `name`; `auto` is a GPU when there is one. Raises `InputError` for one that is not there."""
     if name == "auto":
@@ -178,6 +190,8 @@ def _label(weights: Weights) -> str:
             path.stem if path.suffix in (".pt", ".pth", ".th", ".ckpt", ".pkl", ".tar", ".safetensors") else path.name
         )
     run = path.parent.parent
+    if weights.record.get("average"):
+        return f"{run.name}@{weights.record['average']}"
     last = checkpoint_file(run)
     return run.name if last.name == path.name else f"{run.name}@{weights.record['epoch']}"
 

@@ -72,6 +72,7 @@ def open_curve(path: str | os.PathLike[str]) -> OpenedCurve:
     if "curve" not in record:
         raise InputError(f"{path} holds no curve. Train one with `landscape path curve`.")
     spec, plan = CurveSpec.from_dict(record["curve"]), TrainSpec.from_dict(record["train"])
-    short = record["epoch"] < plan.epochs and plan.until_loss is None
+    plan = plan.adapted()
+    short = record["epoch"] < plan.epochs and plan.until_loss is None and plan.until_accuracy is None
     note = f"the curve in {path} has been trained for {record['epoch']} of {plan.epochs} epochs"
     return OpenedCurve(weights.path, curve_of(weights.tensors, spec), weights.sha256, (note,) if short else ())

@@ -111,10 +111,15 @@ def _step_taken(member: Member, per_epoch: float) -> Step:
     spec = TrainSpec.from_dict(member.record["train"])
     rate = (member.record.get("metrics") or {}).get("lr", nan)
     if member.record.get("epoch") == 0 and isfinite(per_epoch):
-        rate = spec.learning_rate * schedule(spec, round(per_epoch))(0)
+        rate = spec.scaled_rate * schedule(spec, round(per_epoch))(0)
     obstacle = ""
     if spec.optimiser != "sgd":
         obstacle = f"{spec.optimiser}'s edge of stability belongs to its preconditioned Hessian"
     elif spec.adaptive and spec.rho:
         obstacle = "ASAM's edge of stability is not known"
-    return Step(float(rate), spec.momentum, spec.nesterov, spec.weight_decay, spec.rho, obstacle)
+    elif spec.weight_decay and (spec.momentum or spec.rho):
+        obstacle = "the edge of stability under decoupled weight decay with momentum or SAM is not known"
+    elif spec.conservative:
+        obstacle = "the edge of stability of conservative training is not known"
+    # Without momentum w − lr·λ·w − lr·g is the step along the gradient with the L2 penalty λ.
+    return Step(float(rate), spec.momentum, spec.nesterov, spec.l2 + spec.weight_decay, spec.rho, obstacle)

@@ -29,6 +29,18 @@ CASES = {
         epochs=12, batch_size=16, learning_rate=0.05, rho=0.05, schedule="cosine", save_every=4, clip_norm=1.0
     ),
     "adamw": TrainSpec(epochs=12, batch_size=16, optimiser="adamw", learning_rate=1e-2, weight_decay=0.1, save_every=5),
+    "ghost batch norm, averages, growing batch": TrainSpec(
+        epochs=12,
+        batch_size=16,
+        learning_rate=0.05,
+        ghost_batch=8,
+        ema=0.9,
+        swa_from=2,
+        save_every=4,
+        batch_milestones=(3, 8),
+        conservative=0.1,
+        gradient_noise=1e-3,
+    ),
 }
 
 

@@ -60,6 +60,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"data", "factories", "seeds", "files"},
     "training": {
         "training",
+        "batch_norms",
         "checkpoint_files",
         "spec",
         "seeds",

@@ -175,16 +175,15 @@ class Reference:
         self.w = [self.moved(i, p.detach(), d) for i, (p, d) in enumerate(zip(self.w, g, strict=True))]
 
     def moved(self, i: int, p: Tensor, g: Tensor) -> Tensor:
-        lr, decay, spec = self.spec.learning_rate, self.spec.weight_decay, self.spec
-        if spec.optimiser != "adamw":
-            g = g + decay * p
+        lr, spec = self.spec.learning_rate, self.spec
+        decayed, g = p - lr * spec.weight_decay * p, g + spec.l2 * p
         if spec.optimiser == "sgd":
             self.m[i] = spec.momentum * self.m[i] + g
-            return p - lr * (g + spec.momentum * self.m[i] if spec.nesterov else self.m[i])
+            return decayed - lr * (g + spec.momentum * self.m[i] if spec.nesterov else self.m[i])
         self.m[i] = 0.9 * self.m[i] + 0.1 * g
         self.v[i] = 0.999 * self.v[i] + 0.001 * g**2
         step = self.m[i] / (1 - 0.9**self.steps) / ((self.v[i] / (1 - 0.999**self.steps)) ** 0.5 + 1e-8)
-        return p - lr * step - (lr * decay * p if spec.optimiser == "adamw" else 0)
+        return decayed - lr * step
 
 
 def toy_data(dtype=torch.float64) -> Dataset:
@@ -196,12 +195,13 @@ def toy_data(dtype=torch.float64) -> Dataset:
 @pytest.mark.parametrize("optimiser", ["sgd", "nesterov", "adam", "adamw"])
 @pytest.mark.parametrize("ascent", [{}, {"rho": 0.1}, {"rho": 0.5, "adaptive": True}], ids=["plain", "sam", "asam"])
 @pytest.mark.parametrize("clip_norm", [None, 0.3])
-def test_twenty_steps_equal_the_formulas(optimiser, ascent, clip_norm):
+@pytest.mark.parametrize("decay", [{"l2": 0.02}, {"weight_decay": 0.02}, {"l2": 0.03, "weight_decay": 0.2}])
+def test_twenty_steps_equal_the_formulas(optimiser, ascent, clip_norm, decay):
     nesterov = {"optimiser": "sgd", "nesterov": True}
     kind = nesterov if optimiser == "nesterov" else {"optimiser": optimiser}
     rate = 0.1 if kind["optimiser"] == "sgd" else 0.01
     spec = TrainSpec(
-        epochs=4, batch_size=11, learning_rate=rate, weight_decay=0.02, clip_norm=clip_norm, **kind, **ascent
+        epochs=4, batch_size=11, learning_rate=rate, clip_norm=clip_norm, **kind, **ascent, **decay
     )  # batches of 11, 11, 11, 11, 6
     with seeds.global_stream(1, "network"):
         model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)).double()

@@ -37,12 +37,12 @@ def same_state(a: nn.Module, b: nn.Module) -> bool:
 # -- against other code -------------------------------------------------------------------------------------
 
 OPTIMISERS = {
-    "sgd": (TrainSpec(optimiser="sgd", learning_rate=0.1, momentum=0.9, weight_decay=0.01),
+    "sgd": (TrainSpec(optimiser="sgd", learning_rate=0.1, momentum=0.9, l2=0.01),
             lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.01)),
     "nesterov": (TrainSpec(optimiser="sgd", learning_rate=0.1, momentum=0.8, nesterov=True),
                  lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.8, nesterov=True)),
     "plain sgd": (TrainSpec(optimiser="sgd", learning_rate=0.1, momentum=0.0), lambda p: torch.optim.SGD(p, lr=0.1)),
-    "adam": (TrainSpec(optimiser="adam", learning_rate=0.01, weight_decay=0.01),
+    "adam": (TrainSpec(optimiser="adam", learning_rate=0.01, l2=0.01),
              lambda p: torch.optim.Adam(p, lr=0.01, weight_decay=0.01)),
     "adamw": (TrainSpec(optimiser="adamw", learning_rate=0.01, weight_decay=0.1),
               lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.1)),

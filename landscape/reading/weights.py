@@ -25,6 +25,8 @@ _DENSE = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.boo
           torch.int8, torch.int16, torch.int32, torch.int64}  # fmt: skip
 _HEADER_LIMIT = 1 << 40  # text in place of a length is far above
 _EPOCH = re.compile(r"epoch_(\d+)\.safetensors")
+AVERAGES = ("ema", "swa")
+"""Averages of the weights that a run may keep in checkpoints/ beside those of its epochs."""
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x89HDF\r\n", "an HDF5 file (Keras weights, perhaps)"),
     (0, b"\x93NUMPY", "a NumPy array"),
@@ -81,11 +83,13 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
 
 
 def checkpoint_file(path: str | os.PathLike[str]) -> Path:
-    """The file that `path` means: itself, a run folder's last checkpoint, or `run@epoch`."""
+    """The file that `path` means: itself, a run folder's last checkpoint, `run@epoch`, `run@ema` or `run@swa`."""
     path = Path(path).expanduser()
     run, at, epoch = str(path).rpartition("@")
     if at and epoch.isdecimal() and not path.exists():
         return _run_checkpoint(Path(run), int(epoch))
+    if at and epoch in AVERAGES and not path.exists():
+        return Path(run) / "checkpoints" / f"{epoch}.safetensors"
     return _run_checkpoint(path, None) if path.is_dir() else path
 
 

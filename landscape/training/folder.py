@@ -2,6 +2,8 @@
 
     config.json                         full configuration and environment, written first
     checkpoints/epoch_0000.safetensors  initial weights; then every `save_every` epochs and the last
+    checkpoints/ema.safetensors         averages of the weights, when asked for, as of the last checkpoint;
+    checkpoints/swa.safetensors         see `landscape.training.averages`
     state.safetensors                   weights, buffers, optimiser, counters and all metrics so far
     metrics.jsonl                       one line per finished epoch
     tensorboard/                        event files, when asked for
@@ -87,8 +89,8 @@ def claimed(folder: Path) -> Iterator[None]:
 
 def _remove_leftovers(folder: Path) -> None:
     """Delete the temporary files of atomic writes that a kill interrupted."""
-    for path in [*folder.glob(".*.part"), *folder.glob("checkpoints/.epoch_*.part")]:
-        if path.name.startswith((f".{CONFIG}.", f".{STATE}.", f".{METRICS}.", ".epoch_")):
+    for path in [*folder.glob(".*.part"), *folder.glob("checkpoints/.*.part")]:
+        if path.name.startswith((f".{CONFIG}.", f".{STATE}.", f".{METRICS}.", ".epoch_", ".ema.", ".swa.")):
             path.unlink()
 
 
@@ -134,6 +136,7 @@ class RunFolder:
         record, tensors = _read(state, "state")
         training.model.load_state_dict(_under("model.", tensors))
         restore_state(training.optimiser, _under("optimiser.", tensors))
+        training.averages.restore(_under("averages.", tensors))
         lines = record["metrics"]
         if not metrics.exists() or metrics.read_bytes() != lines.encode():  # a kill tore the last, or prevented it
             write_atomically(metrics, lines.encode())
@@ -157,6 +160,7 @@ class RunFolder:
         }  # fmt: skip
         model, optimiser = training.model.state_dict(), state_tensors(training.optimiser)
         tensors = {**_prefixed("model.", model), **_prefixed("optimiser.", optimiser)}
+        tensors |= _prefixed("averages.", training.averages.state())
         write_atomically(self.path / STATE, seal(record, arrays(tensors)))
         _append(self.path / METRICS, "".join(map(_line, history[self.committed :])))
         self.committed, self._written = row["epoch"], time.monotonic()
@@ -168,6 +172,9 @@ class RunFolder:
             "train": training.spec.to_dict(), "metrics": {k: v for k, v in row.items() if k != "seconds"},
         }  # fmt: skip
         write_checkpoint(checkpoint_path(self.path, record["epoch"]), record, training.model.state_dict())
+        for name, model in training.averages.models.items():
+            path = self.path / "checkpoints" / f"{name}.safetensors"
+            write_checkpoint(path, {**record, "average": name}, model.state_dict())
 
 
 def _start_as(training: Training, theirs: dict[str, Tensor], path: Path) -> None:

@@ -15,9 +15,11 @@ from torch.nn.utils import clip_grad_norm_
 
 from landscape import seeds
 from landscape.spec import TrainSpec
-from landscape.training.gradients import take_gradient
+from landscape.training.augment import augmented
+from landscape.training.ghost_norm import ghost_batches
 from landscape.training.outcome import Average, Row, check_finite, outcome
 from landscape.training.prepare import Training
+from landscape.training.remedies import add_noise, inner_steps, take_robust_gradient
 from landscape.training.schedule import schedule
 
 Report = Callable[..., None]
@@ -30,31 +32,43 @@ def epochs(training: Training, done: int = 0, report: Report | None = None) -> I
     train_accuracy (running averages while the weights move: each batch before its own step, in train mode),
     test_loss and test_accuracy (at the epoch's end, in eval mode; None without test data), distance
     (‖w − w₀‖₂ over the parameters) and seconds (training and test of this epoch). Losses are plain: means
-    without label smoothing or weight decay. Accuracy is None for regression.
+    without label smoothing or weight decay, of the labels that are trained on, random ones too. Accuracy is None for
+    regression. Of averages that are kept (`averages`) there are ema_test_loss, ema_test_accuracy, swa_test_loss and
+    swa_test_accuracy, None before the first.
 
     report(steps done, steps in all, note) is called after every step. SAM's second pass sees the same batch and
     the same dropout masks as the first. The gradient is clipped as the optimiser sees it. Ends after the last epoch,
-    or after the first whose train_loss is at most `spec.until_loss`.
+    or after the first whose train_loss is at most `spec.until_loss` or train_accuracy at least `spec.until_accuracy`.
 
     Raises `DivergedError` at the end of an epoch that leaves a loss or weight that is not finite.
     """
     spec, model, optimiser = training.spec, training.model, training.optimiser
-    rate = schedule(spec, training.steps_per_epoch)
-    total, note = spec.epochs * training.steps_per_epoch, ""
-    for epoch in range(done + 1, spec.epochs + 1):
-        begun, step = time.monotonic(), (epoch - 1) * training.steps_per_epoch
+    steps, note = training.steps, ""
+    rate = schedule(spec, steps)
+    for epoch in range(done + 1, len(steps) + 1):
+        begun, step = time.monotonic(), sum(steps[: epoch - 1])
         average = Average(training.loss, training.device)
         model.train()
-        with seeds.global_stream(spec.seed, "dropout", epoch), repeatable_kernels():
+        with (
+            seeds.global_stream(spec.seed, "dropout", epoch),
+            repeatable_kernels(),
+            ghost_batches(model, spec.ghost_batch),
+        ):
             for inputs, targets, count in batches(training, epoch):
                 set_learning_rate(training, rate(step))
-                take_gradient(training, inputs, targets, count, average)
-                if spec.clip_norm is not None:
-                    clip_grad_norm_(training.parameters, spec.clip_norm)
-                optimiser.step()
+                inputs = augmented(spec, inputs, step)
+                for kept, pull in inner_steps(training, average):
+                    take_robust_gradient(training, inputs, targets, count, kept)
+                    pull()
+                    if spec.clip_norm is not None:
+                        clip_grad_norm_(training.parameters, spec.clip_norm)
+                    add_noise(training, step)
+                    optimiser.step()
+                training.averages.after_step()
                 step += 1
                 if report is not None:
-                    report(step, total, note)
+                    report(step, sum(steps), note)
+        training.averages.after_epoch(epoch, lambda: in_order(training))
         row = {"epoch": epoch, "step": step, "lr": optimiser.param_groups[0]["lr"], **outcome(training, average)}
         check_finite(row, training)
         note = f"epoch {epoch} train loss {row['train_loss']:.4g}"
@@ -65,7 +79,11 @@ def epochs(training: Training, done: int = 0, report: Report | None = None) -> I
 
 def is_last(row: Row, spec: TrainSpec) -> bool:
     """Whether training ends with the epoch of this row."""
-    return row["epoch"] == spec.epochs or (spec.until_loss is not None and row["train_loss"] <= spec.until_loss)
+    loss, accuracy = spec.until_loss, spec.until_accuracy
+    reached = (loss is not None and row["train_loss"] <= loss) or (
+        accuracy is not None and row["train_accuracy"] is not None and row["train_accuracy"] >= accuracy
+    )
+    return row["epoch"] == spec.adapted().epochs or reached
 
 
 def batches(training: Training, epoch: int) -> Iterator[tuple[Tensor, Tensor, int]]:
@@ -73,14 +91,22 @@ def batches(training: Training, epoch: int) -> Iterator[tuple[Tensor, Tensor, in
     inputs, targets = training.train
     order = seeds.permutation(seeds.stream(training.spec.seed, "order", epoch), len(targets))
     counted = targets.cpu()  # counting on the host keeps an accelerator from waiting
-    for part in order.split(training.sizes):
+    for part in order.split(training.sizes_of(epoch)):
         here = part.to(training.device)
         yield inputs[here], targets[here], max(training.loss.count(counted[part]), 1)
 
 
+def in_order(training: Training) -> Iterator[tuple[Tensor, Tensor]]:
+    """The training data in an order that is the same for every epoch: batch-norm statistics are taken from them."""
+    inputs, targets = training.train
+    order = seeds.permutation(seeds.stream(training.spec.seed, "statistics"), len(targets)).to(training.device)
+    for part in order.split(training.sizes):
+        yield inputs[part], targets[part]
+
+
 def set_learning_rate(training: Training, factor: float) -> None:
     for group in training.optimiser.param_groups:
-        group["lr"] = training.spec.learning_rate * factor
+        group["lr"] = training.spec.scaled_rate * factor
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The base optimisers, and their state as named arrays."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,22 +12,47 @@ from landscape.spec import TrainSpec
 
 
 def optimiser(spec: TrainSpec, parameters: Sequence[nn.Parameter]) -> Optimizer:
-    """torch's SGD, Adam or AdamW as `spec` says; weight decay is L2 in sgd and adam, decoupled in adamw.
+    """torch's SGD, Adam or AdamW as `spec` says, each with both kinds of decay.
+
+    l2: λ·w is added to the gradient, after any clipping. weight_decay, decoupled (Loshchilov & Hutter 2019, arXiv
+    1711.05101, algorithms 1 and 2): w ← w − lr·λ·w before the step. Parameters without a gradient have neither.
 
     Raises `InputError` for Nesterov momentum without momentum.
     """
+    # torch's own l2 of sgd and adam would be taken at weights that have decayed already; AdamW has no l2.
+    by_hand = spec.l2 > 0 and (spec.weight_decay > 0 or spec.optimiser == "adamw")
+    l2 = 0.0 if by_hand else spec.l2
     if spec.optimiser == "sgd":
         if spec.nesterov and spec.momentum == 0:
             raise illegal("momentum", spec.momentum, "above 0 with nesterov", "Set a momentum, or leave nesterov out.")
-        return SGD(
-            parameters,
-            lr=spec.learning_rate,
-            momentum=spec.momentum,
-            nesterov=spec.nesterov,
-            weight_decay=spec.weight_decay,
+        made: Optimizer = SGD(
+            parameters, lr=spec.learning_rate, momentum=spec.momentum, nesterov=spec.nesterov, weight_decay=l2
         )
-    kind = Adam if spec.optimiser == "adam" else AdamW
-    return kind(parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay)
+    elif spec.optimiser == "adam":
+        made = Adam(parameters, lr=spec.learning_rate, weight_decay=l2)
+    else:
+        made = AdamW(parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay)
+    if by_hand:
+        made.register_step_pre_hook(partial(_penalise, spec.l2))
+    if spec.weight_decay and spec.optimiser != "adamw":
+        made.register_step_pre_hook(partial(_decay, spec.weight_decay))
+    return made
+
+
+@torch.no_grad()
+def _decay(share: float, optimiser: Optimizer, *_: object) -> None:
+    for group in optimiser.param_groups:
+        for p in group["params"]:
+            if p.grad is not None:
+                p.mul_(1 - group["lr"] * share)
+
+
+@torch.no_grad()
+def _penalise(share: float, optimiser: Optimizer, *_: object) -> None:
+    for group in optimiser.param_groups:
+        for p in group["params"]:
+            if p.grad is not None:
+                p.grad.add_(p, alpha=share)
 
 
 def state_tensors(optimiser: Optimizer) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from landscape.errors import InputError
 from landscape.losses import Loss, prediction
@@ -47,17 +47,30 @@ class Average:
 def outcome(training: Training, average: Average) -> Row:
     """The measured part of a row: the training averages, the test set in eval mode, the distance from w₀."""
     training.model.eval()
+    test_loss, test_accuracy = _on_test_data(training, training.model)
+    averages: Row = {}
+    for name, asked in (("ema", training.spec.ema), ("swa", training.spec.swa_from)):
+        if asked is not None:
+            model = training.averages.models.get(name)
+            found = (None, None) if model is None else _on_test_data(training, model)
+            averages |= dict(zip((f"{name}_test_loss", f"{name}_test_accuracy"), found, strict=True))
+    squares = [(p - w).double().square().sum() for p, w in zip(training.parameters, training.initial, strict=True)]
+    train_loss, train_accuracy = average.result()
+    return {
+        "train_loss": train_loss, "train_accuracy": train_accuracy, "test_loss": test_loss,
+        "test_accuracy": test_accuracy, "distance": torch.stack(squares).sum().sqrt().item(),
+        **averages,
+    }  # fmt: skip
+
+
+def _on_test_data(training: Training, model: nn.Module) -> tuple[float | None, float | None]:
+    """(mean loss, accuracy) of a model in eval mode."""
     test = Average(training.loss, training.device)
     inputs, targets = training.test
     for start in range(0, len(targets), ProblemSpec.batch_size):
         part = slice(start, start + ProblemSpec.batch_size)
-        test.add(prediction(training.model(inputs[part])), targets[part], training.loss.count(targets[part]))
-    squares = [(p - w).double().square().sum() for p, w in zip(training.parameters, training.initial, strict=True)]
-    (train_loss, train_accuracy), (test_loss, test_accuracy) = average.result(), test.result()
-    return {
-        "train_loss": train_loss, "train_accuracy": train_accuracy, "test_loss": test_loss,
-        "test_accuracy": test_accuracy, "distance": torch.stack(squares).sum().sqrt().item(),
-    }  # fmt: skip
+        test.add(prediction(model(inputs[part])), targets[part], training.loss.count(targets[part]))
+    return test.result()
 
 
 def check_finite(row: Row, training: Training) -> None:

@@ -14,6 +14,8 @@ from landscape.data import loss_of_task
 from landscape.errors import InputError, illegal
 from landscape.losses import Loss, loss_by_name, prediction
 from landscape.spec import TrainSpec
+from landscape.training.augment import check_images
+from landscape.training.averages import Averages
 from landscape.training.optimisers import optimiser
 from landscape.training.schedule import schedule
 
@@ -49,7 +51,7 @@ class Training:
     """A model being trained, and everything the loop needs; `initial` are copies of the parameters at w₀.
 
     `objective` is the loss with label smoothing, `loss` without; both sum over the batch. `sizes` are the
-    numbers of examples of an epoch's batches.
+    numbers of examples of the first epoch's batches; `sizes_of(epoch)` those of any. `averages`: see there.
     """
 
     model: nn.Module
@@ -63,10 +65,26 @@ class Training:
     test: tuple[Tensor, Tensor]
     sizes: list[int]
     device: torch.device
+    averages: Averages
+
+    def sizes_of(self, epoch: int) -> list[int]:
+        """Sizes of the batches of an epoch, 1, 2, …; of B·f^k examples after k milestones of the batch size.
+
+        A growing batch in place of a falling learning rate: Smith et al. 2018 (arXiv 1711.00489).
+        """
+        grown = sum(epoch > m for m in self.spec.adapted().batch_milestones)
+        if not grown:
+            return self.sizes
+        size = round(self.spec.batch_size * self.spec.batch_factor**grown)
+        return batch_sizes(len(self.train[1]), size, _smallest_batch(self.model))
 
     @property
-    def steps_per_epoch(self) -> int:
-        return len(self.sizes)
+    def steps(self) -> list[int]:
+        """Optimiser steps in each epoch."""
+        epochs = self.spec.adapted().epochs
+        if not self.spec.batch_milestones:
+            return [len(self.sizes)] * epochs
+        return [len(self.sizes_of(epoch)) for epoch in range(1, epochs + 1)]
 
 
 def prepare(
@@ -90,15 +108,28 @@ def prepare(
         raise InputError("the model has no trainable parameters. Call requires_grad_(True) on those to train.")
     name = loss or loss_of_task(data.task)
     train, test = (_placed(split, device, parameters[0].dtype) for split in (data.train, data.test))
-    smallest = 2 if any(isinstance(module, _BatchNorm) for module in model.modules()) else 1
+    check_images(spec, train[0])
+    if spec.adversarial_share and not train[0].is_floating_point():
+        raise illegal(
+            "adversarial_share", spec.adversarial_share, "0 for whole-number inputs",
+            "Tokens cannot be moved a little.",
+        )  # fmt: skip
     training = Training(
         model, spec, optimiser(spec, parameters), parameters, [p.detach().clone() for p in parameters],
         loss_by_name(name, spec.label_smoothing), loss_by_name(name),
-        train, test, batch_sizes(len(train[1]), spec.batch_size, smallest), device,
+        train, test, batch_sizes(len(train[1]), spec.batch_size, _smallest_batch(model)), device, Averages(model, spec),
     )  # fmt: skip
-    schedule(spec, training.steps_per_epoch)
+    if spec.until_accuracy is not None and training.loss.hits is None:
+        raise illegal(
+            "until_accuracy", spec.until_accuracy, f"left out for {data.task}, which has no accuracy", "Use until_loss."
+        )
+    schedule(spec, training.steps)
     _try_first_examples(training, data)
     return training
+
+
+def _smallest_batch(model: nn.Module) -> int:
+    return 2 if any(isinstance(module, _BatchNorm) for module in model.modules()) else 1
 
 
 def _placed(split: Any, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

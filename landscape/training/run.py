@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,15 @@ _log = logging.getLogger(__name__)
 class Trained:
     """A trained model (a copy of the caller's, in eval mode), one row of metrics per epoch, the run's folder.
 
+    averages: by name ("ema", "swa") the models with averaged weights that the spec asked for.
+
     For the rows see `landscape.training.loop.epochs`, for the folder `landscape.training.folder`.
     """
 
     model: nn.Module
     history: tuple[Row, ...]
     folder: Path | None
+    averages: Mapping[str, nn.Module] = field(default_factory=dict)
 
 
 def train(
@@ -80,7 +83,7 @@ def train(
             run = RunFolder(path, config["record"], pause)
             history = run.restore(training)
             if history and is_last(history[-1], spec):
-                return Trained(training.model.eval(), tuple(history), path)
+                return _trained(training, history, path)
             if spec.tensorboard:
                 write_events = stack.enter_context(event_writer(path / "tensorboard", len(history)))
         try:
@@ -93,7 +96,11 @@ def train(
         except DivergedError as error:
             kept = f" Everything up to epoch {run.committed} is kept in {folder}." if run is not None else ""
             raise DivergedError(f"{error}{kept}", error.epoch) from None
-    return Trained(training.model.eval(), tuple(history), Path(folder) if folder is not None else None)
+    return _trained(training, history, Path(folder) if folder is not None else None)
+
+
+def _trained(training: Training, history: list[Row], folder: Path | None) -> Trained:
+    return Trained(training.model.eval(), tuple(history), folder, dict(training.averages.models))
 
 
 def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
