@@ -209,19 +209,26 @@ def inspect_file(path: Path, as_json: bool) -> None:
         tables.show_checkpoint(describe(path))
 
 
-def train_run(folder: str, source: SourceSpec, spec: TrainSpec) -> None:
-    """Train a network from names into a run folder, or resume it there."""
-    from landscape.checkpoints import choose_device, prepare
+def train_run(folder: str, source: SourceSpec, spec: TrainSpec, start_from: str | None = None) -> None:
+    """Train a network from names, or from a checkpoint's weights, into a run folder, or resume it there."""
+    from landscape.checkpoints import begun_from, choose_device, load_into, prepare
     from landscape.training.run import train
 
-    if source.model is None:
+    problem, weights, start = ProblemSpec.from_dict(source.to_dict()), None, {}
+    if start_from is not None:
+        problem, weights, label = begun_from(problem, start_from)
+        start = {"start": label}
+    if problem.model is None:
         raise illegal("--model", None, "a model's name or factory", "For example --model mlp.")
-    source = replace(source, data=source.data or "digits")
-    model, dataset = prepare(ProblemSpec.from_dict(source.to_dict()), spec.seed)
-    record = {name: getattr(source, name) for name in ("model", "model_args", "data", "data_args", "loss")}
+    problem = replace(problem, data=problem.data or "digits")
+    model, dataset = prepare(problem, spec.seed)
+    if weights is not None:
+        for note in load_into(model, weights):
+            click.echo(f"note: {note}", err=True)
+    record = {name: getattr(problem, name) for name in ("model", "model_args", "data", "data_args", "loss")} | start
     device = choose_device(source.device)
     with progress("train") as report:
-        trained = train(model, dataset, spec, folder, record, report, device, source.loss)
+        trained = train(model, dataset, spec, folder, record, report, device, problem.loss)
     tell_last_epoch(trained.history[-1], folder)
 
 

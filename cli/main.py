@@ -49,12 +49,18 @@ def landscape() -> None:
 
 @landscape.command()
 @click.argument("folder", type=click.Path(file_okay=False))
+@click.option(
+    "--start-from",
+    type=click.Path(),
+    metavar="CHECKPOINT",
+    help="Begin with this checkpoint's weights, and with its model and data where none are named.",
+)
 @spec_options(source=SourceSpec, spec=TrainSpec)
-def train(folder: str, source: SourceSpec, spec: TrainSpec) -> None:
+def train(folder: str, start_from: str | None, source: SourceSpec, spec: TrainSpec) -> None:
     """Train a network into FOLDER; the same command resumes an interrupted run bit for bit."""
     from .actions import train_run
 
-    train_run(folder, source, spec)
+    train_run(folder, source, spec, start_from)
 
 
 @landscape.command()
