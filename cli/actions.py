@@ -216,7 +216,7 @@ def train_run(folder: str, source: SourceSpec, spec: TrainSpec, start_from: str 
 
     problem, weights, start = ProblemSpec.from_dict(source.to_dict()), None, {}
     if start_from is not None:
-        problem, weights, label = begun_from(problem, start_from)
+        problem, weights, label = begun_from(problem, start_from, data="digits")
         start = {"start": label}
     if problem.model is None:
         raise illegal("--model", None, "a model's name or factory", "For example --model mlp.")

@@ -139,16 +139,22 @@ def prepare(spec: ProblemSpec, seed: int = 0) -> tuple[nn.Module, Dataset]:
     return model.to(choose_device(spec.device)), dataset
 
 
-def begun_from(spec: ProblemSpec, path: str | os.PathLike[str]) -> tuple[ProblemSpec, Weights, dict[str, str]]:
+def begun_from(
+    spec: ProblemSpec, path: str | os.PathLike[str], data: str
+) -> tuple[ProblemSpec, Weights, dict[str, str]]:
     """What a training needs that begins with the weights of a checkpoint: Figure 5 of Keskar et al. 2017.
 
     Gives the spec with model, data and loss that it leaves open filled in from the checkpoint's run, the weights for
-    `load_into`, and what the new run's record says of them: their label and the SHA-256 of the file.
-    Raises `InputError` for a file that holds no weights, and when neither says what model or data to use.
+    `load_into`, and what the new run's record says of them: their label and the SHA-256 of the file. `data` is used
+    when neither says. Raises `InputError` for a file that holds no weights, and when neither says what model to use.
     """
     weights = read_weights(path)
     source = {"label": _label(weights), "sha256": weights.sha256}
-    return completed(spec, weights.record, weights.path), weights, source
+    return (
+        completed(spec, {**weights.record, "data": weights.record.get("data") or data}, weights.path),
+        weights,
+        source,
+    )
 
 
 def choose_device(name: str) -> torch.device:
