@@ -20,7 +20,7 @@ from landscape.data import Dataset
 from landscape.errors import InputError, illegal
 from landscape.problem import Evaluation, Problem
 from landscape.reading.state_dicts import match
-from landscape.reading.weights import Weights, checkpoint_file, describe, read_weights
+from landscape.reading.weights import AVERAGES, Weights, checkpoint_file, describe, read_weights
 from landscape.setting import completed, dataset_of, fresh_model, pose
 from landscape.spec import ProblemSpec
 
@@ -226,7 +226,8 @@ def _accuracy_notes(opened: Opened) -> list[str]:
             "untrained, diverged, or the wrong model, data or normalisation"
         )
     for name, value in opened.weights.stored.items():
-        stored = None if split == "test" and name.startswith("train") else _as_fraction(name, value)
+        another = (split == "test" and name.startswith("train")) or name.startswith(tuple(f"{a}_" for a in AVERAGES))
+        stored = None if another else _as_fraction(name, value)
         if stored is not None and stored - accuracy > 0.03 + 3 * (0.25 / opened.main.size) ** 0.5:
             notes.append(
                 f"{split} accuracy is {100 * accuracy:.2f} %, but the file stores {name} = {value:g}: "

@@ -34,7 +34,8 @@ class SourceSpec(Spec):
     model: str | None = option(None, "model: a name, package.module:factory or file.py:factory (a run knows its own)")
     model_args: Arguments = option((), "key=value handed to the model factory; repeat", flag="--model-arg")
     data: str | None = option(None, "data set: a name, package.module:factory or file.py:factory (a run knows its own)")
-    data_args: Arguments = option((), "key=value handed to the data set; repeat", flag="--data-arg")
+    data_args: Arguments = option((), "key=value handed to the data set (any takes label_noise=0.4); repeat",
+                                  flag="--data-arg")  # fmt: skip
     data_folder: str | None = option(None, "folder of data sets; default: environment variable LANDSCAPE_DATA")
     loss: str | None = option(None, "loss; default by the data's task", choices=LOSSES)
     device: str = option("auto", "cpu, cuda, cuda:1, … ; auto takes a GPU when there is one")

@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from landscape import seeds
+from landscape.checkpoint_files import write_checkpoint
 from landscape.checkpoints import open_checkpoint
 from landscape.data.dataset import Dataset, Split
 from landscape.spec import TrainSpec
@@ -145,4 +146,20 @@ def test_averages_are_checkpoints_that_every_command_opens(tmp_path, monkeypatch
         shown = json.loads(run("sharpness", f"{folder}@{kind}", "--json", "--trials", 1, "--restarts", 1,
                                "--iterations", 2, "--dimension", 5).stdout)  # fmt: skip
         assert shown["provenance"]["checkpoint"].endswith(f"{kind}.safetensors")
+        stored = opened.weights.record["metrics"]
+        assert stored["test_accuracy"] == last[f"{kind}_test_accuracy"]
+        assert opened.evaluate("test").accuracy == pytest.approx(stored["test_accuracy"])
     assert open_checkpoint(folder).label == "r"  # the last epoch, not an average
+
+
+def test_an_average_better_than_the_weights_is_no_reason_to_doubt_them(tmp_path):
+    run("train", tmp_path / "r", "--model", "mlp", "--model-arg", "widths=8", "--epochs", 1)
+    opened = open_checkpoint(tmp_path / "r")
+
+    def notes(**metrics):
+        write_checkpoint(tmp_path / "x.safetensors", {**opened.weights.record, "metrics": metrics},
+                         opened.model.state_dict())  # fmt: skip
+        return open_checkpoint(tmp_path / "x.safetensors").notes
+
+    assert any("test_accuracy" in note for note in notes(test_accuracy=1.0))
+    assert notes(swa_test_accuracy=1.0, ema_test_accuracy=1.0) == ()

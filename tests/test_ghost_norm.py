@@ -9,6 +9,7 @@ from torch import nn
 
 from landscape import seeds
 from landscape.data.dataset import Dataset, Split
+from landscape.errors import InputError
 from landscape.spec import TrainSpec
 from landscape.training.ghost_norm import chunk_sizes, ghost_batches
 from landscape.training.run import train
@@ -133,3 +134,8 @@ def test_training_equals_a_loop_written_out(rho):
         if "num_batches" not in name:
             torch.testing.assert_close(value, hand.model.state_dict()[name], rtol=1e-9, atol=1e-10)
     assert trained[1].num_batches_tracked == 3 * (3 + 3 + 2)
+
+
+def test_a_model_without_batch_norm_is_refused():
+    with pytest.raises(InputError, match=r"ghost_batch = 8 .* without batch norm"):
+        train(nn.Linear(4, 3).double(), data(), TrainSpec(epochs=1, ghost_batch=8))

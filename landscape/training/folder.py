@@ -174,7 +174,9 @@ class RunFolder:
         write_checkpoint(checkpoint_path(self.path, record["epoch"]), record, training.model.state_dict())
         for name, model in training.averages.models.items():
             path = self.path / "checkpoints" / f"{name}.safetensors"
-            write_checkpoint(path, {**record, "average": name}, model.state_dict())
+            own = {k.removeprefix(f"{name}_"): v for k, v in row.items() if k.startswith(f"{name}_")}
+            own |= {"epoch": record["epoch"], "step": record["step"]}
+            write_checkpoint(path, {**record, "average": name, "metrics": own}, model.state_dict())
 
 
 def _start_as(training: Training, theirs: dict[str, Tensor], path: Path) -> None:

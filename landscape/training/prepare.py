@@ -6,10 +6,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from landscape import seeds
+from landscape.batch_norms import batch_norms
 from landscape.data import loss_of_task
 from landscape.errors import InputError, illegal
 from landscape.losses import Loss, loss_by_name, prediction
@@ -108,6 +108,8 @@ def prepare(
         raise InputError("the model has no trainable parameters. Call requires_grad_(True) on those to train.")
     name = loss or loss_of_task(data.task)
     train, test = (_placed(split, device, parameters[0].dtype) for split in (data.train, data.test))
+    if spec.ghost_batch is not None and not batch_norms(model):
+        raise illegal("ghost_batch", spec.ghost_batch, "left out for a model without batch norm", "It has no effect.")
     check_images(spec, train[0])
     if spec.adversarial_share and not train[0].is_floating_point():
         raise illegal(
@@ -129,7 +131,7 @@ def prepare(
 
 
 def _smallest_batch(model: nn.Module) -> int:
-    return 2 if any(isinstance(module, _BatchNorm) for module in model.modules()) else 1
+    return 2 if batch_norms(model) else 1
 
 
 def _placed(split: Any, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
