@@ -7,12 +7,14 @@ digits (built in), mnist, fashion_mnist, cifar10, cifar100, csv, text, and the u
 import os
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from landscape.data import cifar, digits, idx
 from landscape.data.dataset import Dataset, Split, batches, content_hash, loss_of_task, subset
 from landscape.data.images import Source, image_dataset
+from landscape.data.label_noise import ARGUMENTS, with_label_noise
 from landscape.data.own import own_dataset
 from landscape.data.table import csv_dataset
 from landscape.data.text import text_dataset
@@ -40,7 +42,9 @@ def load_dataset(
 ) -> Dataset:
     """The data set called `name`, or what the factory `package.module:factory` returns, as a `Dataset`.
 
-    arguments: `key=value` pairs for the data set (see `image_dataset`, `csv_dataset`, `text_dataset`).
+    arguments: `key=value` pairs for the data set (see `image_dataset`, `csv_dataset`, `text_dataset`), and for any of
+    them label_noise, label_noise_kind and noise_seed (see `with_label_noise`): so whatever reads a run's record sees
+    the labels that it was trained on. A factory that has parameters of these names receives them itself.
     folder: where data sets lie; default the environment variable LANDSCAPE_DATA. A factory that has a parameter
     `folder` receives it as a `Path` (or None), and returns a `Dataset` or (train_inputs, train_targets,
     test_inputs, test_targets).
@@ -51,8 +55,20 @@ def load_dataset(
     folder = folder or os.environ.get("LANDSCAPE_DATA") or None
     place = Path(folder).expanduser() if folder is not None else None
     if name in DATASETS:
-        return call(DATASETS[name], arguments, f"data set {name}", folder=place)
-    if ":" not in name:
+        make, title = DATASETS[name], f"data set {name}"
+    elif ":" in name:
+        make, title = load_factory(name), name
+    else:
         raise illegal("data", name, f"one of {', '.join(DATASETS)}", "Or name your own as file.py:factory.")
-    made: Any = call(load_factory(name), arguments, name, folder=place)
-    return own_dataset(name, made)
+    noise = tuple(pair for pair in arguments if pair[0] in ARGUMENTS and not _takes(make, pair[0]))
+    made: Any = call(make, tuple(pair for pair in arguments if pair not in noise), title, folder=place)
+    dataset = made if name in DATASETS else own_dataset(name, made)
+    return call(partial(with_label_noise, dataset), noise, "label noise") if noise else dataset
+
+
+def _takes(factory: Callable[..., Any], argument: str) -> bool:
+    """Whether the factory's own signature names the argument."""
+    try:
+        return argument in signature(factory).parameters
+    except (TypeError, ValueError):
+        return False
