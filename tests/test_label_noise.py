@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from test_cli import run
 
 from landscape.checkpoints import open_checkpoint
 from landscape.data import load_dataset
 from landscape.data.label_noise import with_label_noise
 from landscape.errors import InputError
-from test_cli import run
 
 OWN = """
 import torch
@@ -83,7 +83,7 @@ def test_the_callers_own_data_take_it_too(tmp_path):
     theirs = load_dataset(f"{tmp_path}/own.py:takes_it", noise[:1])
     assert theirs.train.inputs.unique().tolist() == [0.5]
     assert theirs.train.targets.tolist() == [0, 1] * 4
-    with pytest.raises(InputError, match="label_noise = 0.5 .* regression"):
+    with pytest.raises(InputError, match=r"label_noise = 0.5 .* regression"):
         load_dataset(f"{tmp_path}/own.py:line", noise[:1])
 
 
