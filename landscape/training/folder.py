@@ -134,6 +134,7 @@ class RunFolder:
         record, tensors = _read(state, "state")
         training.model.load_state_dict(_under("model.", tensors))
         restore_state(training.optimiser, _under("optimiser.", tensors))
+        training.state.restore(_under("step.", tensors), training.parameters)
         lines = record["metrics"]
         if not metrics.exists() or metrics.read_bytes() != lines.encode():  # a kill tore the last, or prevented it
             write_atomically(metrics, lines.encode())
@@ -157,6 +158,7 @@ class RunFolder:
         }  # fmt: skip
         model, optimiser = training.model.state_dict(), state_tensors(training.optimiser)
         tensors = {**_prefixed("model.", model), **_prefixed("optimiser.", optimiser)}
+        tensors |= _prefixed("step.", training.state.tensors())
         write_atomically(self.path / STATE, seal(record, arrays(tensors)))
         _append(self.path / METRICS, "".join(map(_line, history[self.committed :])))
         self.committed, self._written = row["epoch"], time.monotonic()

@@ -1,7 +1,7 @@
 """The one training loop: plain on any optimiser, sharpness-aware when ρ > 0.
 
-An epoch depends on the weights, the optimiser's state and its own number alone: its order of examples is
-`stream(seed, "order", epoch)` and its dropout `global_stream(seed, "dropout", epoch)`. So a run resumes
+An epoch depends on the weights, the optimiser's and the step's state and its own number alone: its order of
+examples is `stream(seed, "order", epoch)` and its dropout `global_stream(seed, "dropout", epoch)`. So a run resumes
 from the start of any epoch.
 """
 
@@ -17,6 +17,7 @@ from landscape import seeds
 from landscape.spec import TrainSpec
 from landscape.training.gradients import take_gradient
 from landscape.training.outcome import Average, Row, check_finite, outcome
+from landscape.training.parallel import gather, rank_name
 from landscape.training.prepare import Training
 from landscape.training.schedule import schedule
 
@@ -32,8 +33,8 @@ def epochs(training: Training, done: int = 0, report: Report | None = None) -> I
     (‖w − w₀‖₂ over the parameters) and seconds (training and test of this epoch). Losses are plain: means
     without label smoothing or weight decay. Accuracy is None for regression.
 
-    report(steps done, steps in all, note) is called after every step. SAM's second pass sees the same batch and
-    the same dropout masks as the first. The gradient is clipped as the optimiser sees it. Ends after the last epoch,
+    report(steps done, steps in all, note) is called after every step. SAM's second pass sees the same batch as the
+    first. The gradient is clipped as the optimiser sees it. Ends after the last epoch,
     or after the first whose train_loss is at most `spec.until_loss`.
 
     Raises `DivergedError` at the end of an epoch that leaves a loss or weight that is not finite.
@@ -45,16 +46,17 @@ def epochs(training: Training, done: int = 0, report: Report | None = None) -> I
         begun, step = time.monotonic(), (epoch - 1) * training.steps_per_epoch
         average = Average(training.loss, training.device)
         model.train()
-        with seeds.global_stream(spec.seed, "dropout", epoch), repeatable_kernels():
+        with seeds.global_stream(spec.seed, "dropout", epoch, *rank_name(training)), repeatable_kernels():
             for inputs, targets, count in batches(training, epoch):
                 set_learning_rate(training, rate(step))
-                take_gradient(training, inputs, targets, count, average)
+                take_gradient(training, inputs, targets, count, average, step)
                 if spec.clip_norm is not None:
                     clip_grad_norm_(training.parameters, spec.clip_norm)
-                optimiser.step()
+                training.state.step(optimiser)
                 step += 1
                 if report is not None:
                     report(step, total, note)
+        gather(training, average)
         row = {"epoch": epoch, "step": step, "lr": optimiser.param_groups[0]["lr"], **outcome(training, average)}
         check_finite(row, training)
         note = f"epoch {epoch} train loss {row['train_loss']:.4g}"
