@@ -41,6 +41,7 @@ from . import (
     curvature_line,
     density,
     dependence,
+    edges,
     eigenvalues,
     measures,
     merge_tree,
@@ -80,6 +81,7 @@ RECIPES: dict[str, Callable[..., Figure]] = {
     "trace": trace.draw,
     "density": density.draw,
     "track": track.draw,
+    "edges": edges.draw,
     "dependence": dependence.draw,
     "merge_tree": merge_tree.draw,
     "barriers": barriers.draw,
@@ -117,8 +119,8 @@ def recipe_for(results: Sequence[Result]) -> str:
         return "density"
     if kinds == {TraceResult}:
         return "trace"
-    if kinds == {TrackResult} and len(results) == 1:
-        return "track"
+    if kinds == {TrackResult}:
+        return "track" if len(results) == 1 else "edges"
     if kinds == {PathResult}:
         return "barriers"
     if kinds == {MeasuresResult}:

@@ -66,6 +66,26 @@ def gaussian() -> Likelihood:
     return Likelihood(gradient, lambda o, t, u: u * (2 / _outputs_each(o)), score, draw, _within_example)
 
 
+def unit_gaussian() -> Likelihood:
+    """½ Σ_i (o_i − [i = y])² over the classes on the second axis: H_L = 1, and p is normal with variance 1."""
+
+    def draw(o: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        return seeds.gaussian(generator, 1, o.double().reshape(-1))[0].view(o.shape)
+
+    return Likelihood(
+        gradient=lambda o, y: o - one_hot(o, y),
+        curvature=lambda o, y, u: u,
+        score=lambda o, noise: noise.to(o.dtype),
+        draw=draw,
+        within=lambda x: x.sum(1, keepdim=True),
+    )
+
+
+def one_hot(outputs: Tensor, targets: Tensor) -> Tensor:
+    """[i = y] like the outputs, whose classes are on the second axis."""
+    return torch.zeros_like(outputs).scatter(1, targets.unsqueeze(1), 1.0)
+
+
 def bernoulli() -> Likelihood:
     """Independent binary labels from logits, their cross-entropies averaged over the k labels of each example."""
 

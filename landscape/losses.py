@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from landscape.batches import IGNORED
 from landscape.errors import InputError, illegal
-from landscape.likelihoods import Likelihood, bernoulli, categorical, gaussian, next_tokens
+from landscape.likelihoods import Likelihood, bernoulli, categorical, gaussian, next_tokens, one_hot, unit_gaussian
 from landscape.spec import LOSSES
 
 __all__ = ["IGNORED", "LOSSES", "Loss", "loss_by_name", "prediction", "sums_over_batch", "takes_one_tensor"]
@@ -90,6 +90,11 @@ def _multi_margin(outputs: Tensor, targets: Tensor) -> Tensor:
     return excess.scatter(1, right, 0).sum() / outputs.shape[1]
 
 
+def _square(outputs: Tensor, targets: Tensor) -> Tensor:
+    _check_classes_second(outputs, targets)
+    return (outputs - one_hot(outputs, targets)).square().sum() / 2
+
+
 def _labels(targets: Tensor) -> int:
     return int((targets != IGNORED).sum())
 
@@ -122,7 +127,8 @@ def loss_by_name(name: str, label_smoothing: float = 0.0) -> Loss:
     outputs, as in `torch.nn.functional.cross_entropy`; `token_cross_entropy` on the last; `causal_lm` too,
     and its labels (B, T) are the input tokens: output t is compared with label t + 1. Targets of -100 are
     left out, and each other target is a term. `multi_margin`: the mean over the classes of max(0, 1 − o_y + o_i),
-    i ≠ y, as `torch.nn.MultiMarginLoss` has it. `mse`: squared error, `bce`: binary cross-entropy of logits,
+    i ≠ y, as `torch.nn.MultiMarginLoss` has it. `square`: ½ Σ_i (o_i − [i = y])², the square loss for classes (Hui &
+    Belkin 2021; Cohen et al. 2021). `mse`: squared error, `bce`: binary cross-entropy of logits,
     both the mean over the outputs of an example, which is a term; a hit of `bce` is a fraction of labels.
     """
     if name == "cross_entropy":
@@ -140,6 +146,8 @@ def loss_by_name(name: str, label_smoothing: float = 0.0) -> Loss:
         return Loss(name, _nll, _labels, _hits, categorical(1), 1)
     if name == "multi_margin":
         return Loss(name, _multi_margin, len, _hits, None, 1)
+    if name == "square":
+        return Loss(name, _square, len, _hits, unit_gaussian(), 1)
     if name == "mse":
         return Loss(name, _squared_error, len, likelihood=gaussian())
     if name == "bce":

@@ -20,7 +20,7 @@ __all__ = [
 Arguments = tuple[tuple[str, str], ...]
 """Free `key=value` pairs handed to a factory, as strings; the factory's own signature types them."""
 
-LOSSES = ("cross_entropy", "nll", "multi_margin", "mse", "bce", "token_cross_entropy", "causal_lm")
+LOSSES = ("cross_entropy", "nll", "multi_margin", "square", "mse", "bce", "token_cross_entropy", "causal_lm")
 
 
 ENGINES = ("auto", "folded", "compiled", "retained", "recompute", "differences")

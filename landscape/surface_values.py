@@ -69,7 +69,8 @@ class Values:
         buffers = self.statistics(w, cell)
         for evaluator in self.evaluators:
             evaluator(w, self._coordinates(cell), buffers)
-        return max(evaluator.together for evaluator in self.evaluators)
+        several = [evaluator.together for evaluator in self.evaluators if evaluator.together > 1]
+        return min(several, default=1)
 
     def losses_by_model(self, w: Vector, cell: Index) -> list[float]:
         """The loss on each set, by the model itself in full precision."""

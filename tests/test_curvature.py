@@ -96,6 +96,7 @@ CASES = {
     "smoothed": lambda: (built(classifier), draws(12, 4), classes(), loss_by_name("cross_entropy", 0.2)),
     "log_softmax": lambda: (built(log_probabilities), draws(12, 4), classes(), loss_by_name("nll")),
     "regression": lambda: (built(regression), draws(12, 4), draws(12, 3, name="y"), loss_by_name("mse")),
+    "square": lambda: (built(classifier), draws(12, 4), classes(), loss_by_name("square")),
     "multi_label": lambda: (built(regression), draws(12, 4), labels(), loss_by_name("bce")),
     "tied_and_padded": lambda: (built(Tied), tokens(), padded(), loss_by_name("cross_entropy", 0.1)),
     "tokens": lambda: (built(lambda: Last(Tied())), tokens(), padded(), loss_by_name("token_cross_entropy")),
@@ -186,8 +187,8 @@ def test_empirical_fisher_against_single_gradients(name):
     torch.testing.assert_close(products, dense_fisher(name, problem) @ V, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("name", ["smoothed", "log_softmax", "regression", "multi_label", "tied_and_padded",
-                                  "tokens", "causal"])  # fmt: skip
+@pytest.mark.parametrize("name", ["smoothed", "log_softmax", "regression", "square", "multi_label",
+                                  "tied_and_padded", "tokens", "causal"])  # fmt: skip
 def test_the_sampled_fisher_is_gauss_newton_in_the_mean(name):
     problem = posed(name, batch_size=12)
     w = problem.weights

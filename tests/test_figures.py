@@ -499,6 +499,11 @@ CASES = {
     "merge-tree-of-many-alone": ([basins(waves())], {"most": 14}),
     "merge-tree-parted-by-walls": ([basins(holed(parted()))], {"scale": "linear"}),
     "track": ([track()], {}),
+    "edges": (
+        [track(rho=0.0), track(20, 2, rho=0.0), track(rho=0.2), track(30, 1, broken=True)],
+        {"names": ["η = 0.1", "η = 0.13", "ρ = 0.02, a name that is so long that it takes two lines", "ρ = 0.1"]},
+    ),
+    "edges-of-sam": ([track(400, 1), track()], {"width": "single", "scale": "log"}),
     "track-single-column": ([track(broken=True)], {"width": "single"}),
     **{
         f"track-loss-to-{low:g}": ([dataclasses.replace(track(), losses=np.geomspace(0.15, low, 12))], {"width": width})
@@ -794,6 +799,22 @@ def test_planes_share_levels_and_colours_and_are_titled_by_what_differs(monkeypa
     assert (one.norm.vmin, one.norm.vmax) == (other.norm.vmin, other.norm.vmax)
     words = {text for text, _, _ in drawn_texts(figure, monkeypatch)}
     assert {"batch norm running", "batch norm batch"} <= words
+
+
+def test_edges_draws_each_series_beside_its_own_edge():
+    plain, sam = track(rho=0.0), replaced(track(20, 2), eigenvalues=3 * track(20, 2).eigenvalues)
+    left, right = draw([plain, sam], "edges", names=["a", "b"], scale="log").axes
+    for axes, result, edges in ((left, plain, plain.edges), (right, sam, sam.sam_edges)):
+        values, line = axes.lines
+        np.testing.assert_array_equal(values.get_ydata(), result.eigenvalues[:, 0])
+        low, high = axes.get_ylim()
+        inside = (edges >= low) & (edges <= high)
+        np.testing.assert_array_equal(line.get_ydata(), np.where(inside, edges, np.nan))
+    assert [axes.get_title() for axes in (left, right)] == ["without SAM", "SAM"]
+    with pytest.raises(InputError, match="needs series of checkpoints"):
+        draw([plane()], "edges")
+    with pytest.raises(InputError, match="no eigenvalue to draw"):
+        draw([replaced(plain, eigenvalues=np.full((12, 3), np.nan))], "edges")
 
 
 def test_track_draws_every_number_and_the_straight_line_over_its_range():

@@ -27,3 +27,13 @@ def test_multi_margin_has_hessian_products():
     w, v, h = problem.weights, torch.randn_like(problem.weights), 1e-6
     differences = (problem.gradient(w + h * v) - problem.gradient(w - h * v)) / (2 * h)
     torch.testing.assert_close(problem.hessian(w)(v), differences, rtol=1e-5, atol=1e-7)
+
+
+def test_square_is_half_the_squared_distance_from_one_hot_targets():
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(50, 7, generator=generator, dtype=torch.float64)
+    targets = torch.randint(0, 7, (50,), generator=generator)
+    loss = loss_by_name("square")
+    expected = F.mse_loss(outputs, F.one_hot(targets, 7).double(), reduction="sum") / 2
+    torch.testing.assert_close(loss(outputs, targets), expected)
+    assert (loss.count(targets), int(loss.hits(outputs, targets))) == (50, int((outputs.argmax(1) == targets).sum()))

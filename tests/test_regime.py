@@ -182,6 +182,9 @@ def test_regression_has_no_accuracy_to_stop_at():
         ({"ema": 1.0}, "ema = 1.0"),
         ({"augment": ("flip", "flip")}, "Name each once"),
         ({"adversarial_share": 1.5}, "adversarial_share = 1.5"),
+        ({"adversarial_share": 0.5, "micro_batch": 8}, "adversarial_share = 0.5"),
+        ({"adversarial_share": 0.5, "precision": "float16"}, "adversarial_share = 0.5"),
+        ({"adversarial_share": 0.5, "rho": 0.1, "sam_variant": "friendly"}, "adversarial_share = 0.5"),
     ],
 )
 def test_illegal_specs(spec, says):

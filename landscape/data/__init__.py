@@ -14,8 +14,11 @@ from typing import Any
 from landscape.data import cifar, digits, idx
 from landscape.data.dataset import Dataset, Split, batches, content_hash, loss_of_task, subset
 from landscape.data.images import Source, image_dataset
-from landscape.data.label_noise import ARGUMENTS, with_label_noise
+from landscape.data.label_noise import ARGUMENTS as NOISE
+from landscape.data.label_noise import with_label_noise
 from landscape.data.own import own_dataset
+from landscape.data.part import ARGUMENTS as PART
+from landscape.data.part import with_part
 from landscape.data.table import csv_dataset
 from landscape.data.text import text_dataset
 from landscape.errors import illegal
@@ -43,8 +46,9 @@ def load_dataset(
     """The data set called `name`, or what the factory `package.module:factory` returns, as a `Dataset`.
 
     arguments: `key=value` pairs for the data set (see `image_dataset`, `csv_dataset`, `text_dataset`), and for any of
-    them label_noise, label_noise_kind and noise_seed (see `with_label_noise`): so whatever reads a run's record sees
-    the labels that it was trained on. A factory that has parameters of these names receives them itself.
+    them train_examples, test_examples and part_seed (see `with_part`), then label_noise, label_noise_kind and
+    noise_seed (see `with_label_noise`): so whatever reads a run's record sees the examples and labels that it was
+    trained on. A factory that has parameters of these names receives them itself.
     folder: where data sets lie; default the environment variable LANDSCAPE_DATA. A factory that has a parameter
     `folder` receives it as a `Path` (or None), and returns a `Dataset` or (train_inputs, train_targets,
     test_inputs, test_targets).
@@ -60,10 +64,13 @@ def load_dataset(
         make, title = load_factory(name), name
     else:
         raise illegal("data", name, f"one of {', '.join(DATASETS)}", "Or name your own as file.py:factory.")
-    noise = tuple(pair for pair in arguments if pair[0] in ARGUMENTS and not _takes(make, pair[0]))
-    made: Any = call(make, tuple(pair for pair in arguments if pair not in noise), title, folder=place)
+    others = {pair for pair in arguments if pair[0] in (*PART, *NOISE) and not _takes(make, pair[0])}
+    made: Any = call(make, tuple(pair for pair in arguments if pair not in others), title, folder=place)
     dataset = made if name in DATASETS else own_dataset(name, made)
-    return call(partial(with_label_noise, dataset), noise, "label noise") if noise else dataset
+    for change, known, words in ((with_part, PART, "part of the data"), (with_label_noise, NOISE, "label noise")):
+        asked = tuple(pair for pair in arguments if pair in others and pair[0] in known)
+        dataset = call(partial(change, dataset), asked, words) if asked else dataset
+    return dataset
 
 
 def _takes(factory: Callable[..., Any], argument: str) -> bool:

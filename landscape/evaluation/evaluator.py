@@ -246,11 +246,12 @@ class Evaluator:
 
 
 def _sum(rows: Sequence[Tensor | list[float]]) -> list[float]:
-    """Rows of numbers added up; those that are tensors on their device."""
+    """Rows of numbers added up, on their device if they are tensors."""
     tensors = [row for row in rows if isinstance(row, Tensor)]
-    if tensors:
+    if len(tensors) == len(rows):
         return (tensors[0] if len(rows) == 1 else torch.stack(tensors).sum(0)).tolist()
-    return [sum(column) for column in zip(*rows, strict=True)]
+    lists = [row.tolist() if isinstance(row, Tensor) else row for row in rows]
+    return [sum(column) for column in zip(*lists, strict=True)]
 
 
 def _agree(a: float, b: float, slack: float, dtype: torch.dtype) -> bool:

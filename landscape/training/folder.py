@@ -137,6 +137,7 @@ class RunFolder:
         training.model.load_state_dict(_under("model.", tensors))
         restore_state(training.optimiser, _under("optimiser.", tensors))
         training.averages.restore(_under("averages.", tensors))
+        training.state.restore(_under("step.", tensors), training.parameters)
         lines = record["metrics"]
         if not metrics.exists() or metrics.read_bytes() != lines.encode():  # a kill tore the last, or prevented it
             write_atomically(metrics, lines.encode())
@@ -161,6 +162,7 @@ class RunFolder:
         model, optimiser = training.model.state_dict(), state_tensors(training.optimiser)
         tensors = {**_prefixed("model.", model), **_prefixed("optimiser.", optimiser)}
         tensors |= _prefixed("averages.", training.averages.state())
+        tensors |= _prefixed("step.", training.state.tensors())
         write_atomically(self.path / STATE, seal(record, arrays(tensors)))
         _append(self.path / METRICS, "".join(map(_line, history[self.committed :])))
         self.committed, self._written = row["epoch"], time.monotonic()

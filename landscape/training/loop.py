@@ -1,7 +1,7 @@
 """The one training loop: plain on any optimiser, sharpness-aware when ρ > 0.
 
-An epoch depends on the weights, the optimiser's state and its own number alone: its order of examples is
-`stream(seed, "order", epoch)` and its dropout `global_stream(seed, "dropout", epoch)`. So a run resumes
+An epoch depends on the weights, the optimiser's and the step's state and its own number alone: its order of
+examples is `stream(seed, "order", epoch)` and its dropout `global_stream(seed, "dropout", epoch)`. So a run resumes
 from the start of any epoch.
 """
 
@@ -18,6 +18,7 @@ from landscape.spec import TrainSpec
 from landscape.training.augment import augmented
 from landscape.training.ghost_norm import ghost_batches
 from landscape.training.outcome import Average, Row, check_finite, outcome
+from landscape.training.parallel import gather, rank_name
 from landscape.training.prepare import Training
 from landscape.training.remedies import add_noise, inner_steps, take_robust_gradient
 from landscape.training.schedule import schedule
@@ -36,8 +37,8 @@ def epochs(training: Training, done: int = 0, report: Report | None = None) -> I
     regression. Of averages that are kept (`averages`) there are ema_test_loss, ema_test_accuracy, swa_test_loss and
     swa_test_accuracy, None before the first.
 
-    report(steps done, steps in all, note) is called after every step. SAM's second pass sees the same batch and
-    the same dropout masks as the first. The gradient is clipped as the optimiser sees it. Ends after the last epoch,
+    report(steps done, steps in all, note) is called after every step. SAM's second pass sees the same batch as the
+    first. The gradient is clipped as the optimiser sees it. Ends after the last epoch,
     or after the first whose train_loss is at most `spec.until_loss` or train_accuracy at least `spec.until_accuracy`.
 
     Raises `DivergedError` at the end of an epoch that leaves a loss or weight that is not finite.
@@ -50,7 +51,7 @@ def epochs(training: Training, done: int = 0, report: Report | None = None) -> I
         average = Average(training.loss, training.device)
         model.train()
         with (
-            seeds.global_stream(spec.seed, "dropout", epoch),
+            seeds.global_stream(spec.seed, "dropout", epoch, *rank_name(training)),
             repeatable_kernels(),
             ghost_batches(model, spec.ghost_batch),
         ):
@@ -58,16 +59,17 @@ def epochs(training: Training, done: int = 0, report: Report | None = None) -> I
                 set_learning_rate(training, rate(step))
                 inputs = augmented(spec, inputs, step)
                 for kept, pull in inner_steps(training, average):
-                    take_robust_gradient(training, inputs, targets, count, kept)
+                    take_robust_gradient(training, inputs, targets, count, kept, step)
                     pull()
                     if spec.clip_norm is not None:
                         clip_grad_norm_(training.parameters, spec.clip_norm)
                     add_noise(training, step)
-                    optimiser.step()
+                    training.state.step(optimiser)
                 training.averages.after_step()
                 step += 1
                 if report is not None:
                     report(step, sum(steps), note)
+        gather(training, average)
         training.averages.after_epoch(epoch, lambda: in_order(training))
         row = {"epoch": epoch, "step": step, "lr": optimiser.param_groups[0]["lr"], **outcome(training, average)}
         check_finite(row, training)

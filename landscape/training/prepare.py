@@ -1,7 +1,7 @@
 """What a training starts from: a copy of the model, its optimiser, the data on one device; all checked."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -14,10 +14,14 @@ from landscape.data import loss_of_task
 from landscape.errors import InputError, illegal
 from landscape.losses import Loss, loss_by_name, prediction
 from landscape.spec import TrainSpec
+from landscape.training import foreach
 from landscape.training.augment import check_images
 from landscape.training.averages import Averages
+from landscape.training.norm_layers import norm_parameters
 from landscape.training.optimisers import optimiser
+from landscape.training.processes import check_group, copy_from_first
 from landscape.training.schedule import schedule
+from landscape.training.step_state import StepState, step_state
 
 
 @runtime_checkable
@@ -51,7 +55,9 @@ class Training:
     """A model being trained, and everything the loop needs; `initial` are copies of the parameters at w₀.
 
     `objective` is the loss with label smoothing, `loss` without; both sum over the batch. `sizes` are the
-    numbers of examples of the first epoch's batches; `sizes_of(epoch)` those of any. `averages`: see there.
+    numbers of examples of the first epoch's batches, `sizes_of(epoch)` those of any, `smallest` the examples that
+    the model needs in one forward pass. `ascending` are the parameters in which SAM ascends, `state` is what a step
+    hands on to the next, `averages` the averages of the weights that are kept.
     """
 
     model: nn.Module
@@ -66,6 +72,9 @@ class Training:
     sizes: list[int]
     device: torch.device
     averages: Averages
+    smallest: int = 1
+    ascending: list[nn.Parameter] = field(default_factory=list)
+    state: StepState = field(default_factory=StepState)
 
     def sizes_of(self, epoch: int) -> list[int]:
         """Sizes of the batches of an epoch, 1, 2, …; of B·f^k examples after k milestones of the batch size.
@@ -76,7 +85,7 @@ class Training:
         if not grown:
             return self.sizes
         size = round(self.spec.batch_size * self.spec.batch_factor**grown)
-        return batch_sizes(len(self.train[1]), size, _smallest_batch(self.model))
+        return batch_sizes(len(self.train[1]), size, self.smallest)
 
     @property
     def steps(self) -> list[int]:
@@ -116,11 +125,18 @@ def prepare(
             "adversarial_share", spec.adversarial_share, "0 for whole-number inputs",
             "Tokens cannot be moved a little.",
         )  # fmt: skip
+    smallest = 2 if batch_norms(model) else 1
     training = Training(
         model, spec, optimiser(spec, parameters), parameters, [p.detach().clone() for p in parameters],
         loss_by_name(name, spec.label_smoothing), loss_by_name(name),
-        train, test, batch_sizes(len(train[1]), spec.batch_size, _smallest_batch(model)), device, Averages(model, spec),
+        train, test, batch_sizes(len(train[1]), spec.batch_size, smallest), device, Averages(model, spec),
+        smallest, _ascending(model, spec, parameters), step_state(spec, device),
     )  # fmt: skip
+    _check_parts(spec, smallest)
+    if spec.data_parallel:
+        check_group(training.sizes, smallest)
+        copy_from_first(model)
+        foreach.copy_(training.initial, [p.detach() for p in parameters])
     if spec.until_accuracy is not None and training.loss.hits is None:
         raise illegal(
             "until_accuracy", spec.until_accuracy, f"left out for {data.task}, which has no accuracy", "Use until_loss."
@@ -130,8 +146,24 @@ def prepare(
     return training
 
 
-def _smallest_batch(model: nn.Module) -> int:
-    return 2 if batch_norms(model) else 1
+def _ascending(model: nn.Module, spec: TrainSpec, parameters: list[nn.Parameter]) -> list[nn.Parameter]:
+    """The parameters in which SAM ascends."""
+    if not spec.sam_norms_only:
+        return parameters
+    found = norm_parameters(model)
+    if not found:
+        remedy = "Leave it out, or choose a model with batch, layer, group or RMS norm."
+        raise illegal("sam_norms_only", True, "False for a model whose norms have no trainable parameters", remedy)
+    return found
+
+
+def _check_parts(spec: TrainSpec, smallest: int) -> None:
+    """Parts of a batch must be as large as the model needs them."""
+    for name in ("sam_shard", "micro_batch", "chunk"):
+        value = getattr(spec, name)
+        if value is not None and value < smallest:
+            remedy = "One example has no variance to normalise by."
+            raise illegal(name, value, f"at least {smallest} for a model with batch norm", remedy)
 
 
 def _placed(split: Any, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -41,7 +41,9 @@ def inner_steps(training: Training, average: Average) -> Iterator[tuple[Average,
             yield Average(training.loss, training.device), pull
 
 
-def take_robust_gradient(training: Training, inputs: Tensor, targets: Tensor, count: int, average: Average) -> None:
+def take_robust_gradient(
+    training: Training, inputs: Tensor, targets: Tensor, count: int, average: Average, step: int
+) -> None:
     """`take_gradient`, and of the loss (1 − s)·L(x) + s·L(x + ε·sign ∇ₓL(x)) with s = `adversarial_share`.
 
     The fast gradient sign of Goodfellow et al. 2015 (arXiv 1412.6572, sections 4 and 6), Keskar's robust training
@@ -51,15 +53,15 @@ def take_robust_gradient(training: Training, inputs: Tensor, targets: Tensor, co
     """
     share = training.spec.adversarial_share
     if share == 0:
-        return take_gradient(training, inputs, targets, count, average)
+        return take_gradient(training, inputs, targets, count, average, step)
     rewind = random_state(training.device)
     moved = adversarial(training, inputs, targets)
     rewind()
-    take_gradient(training, inputs, targets, count, average)
+    take_gradient(training, inputs, targets, count, average, step)
     clean = [None if p.grad is None else p.grad.detach().clone() for p in training.parameters]
     with frozen_statistics(training.model):
         rewind()
-        take_gradient(training, moved, targets, count, Average(training.loss, training.device))
+        take_gradient(training, moved, targets, count, Average(training.loss, training.device), step)
     for p, g in zip(training.parameters, clean, strict=True):
         if p.grad is not None and g is not None:
             p.grad.mul_(share).add_(g, alpha=1 - share)

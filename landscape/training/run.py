@@ -72,6 +72,9 @@ def train(
     training = prepare(model, dataset, spec, loss, device)
     if folder is None and spec.tensorboard:
         raise illegal("tensorboard", True, "False without a run folder", "Name a folder to keep the event files in.")
+    if folder is not None and spec.data_parallel:
+        remedy = "Processes cannot share one; train without a folder, and save the returned model on rank 0."
+        raise illegal("folder", str(folder), "left out with data_parallel", remedy)
     history: list[Row] = []
     with ExitStack() as stack:
         run, write_events = None, None

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import illegal
+from landscape.training import foreach
 
 
 @contextmanager
@@ -51,27 +52,39 @@ def ascended(
         yield
     finally:
         with torch.no_grad():
-            for p, w in zip(moving, saved, strict=True):
-                p.copy_(w)
+            foreach.copy_(moving, saved)
 
 
 @torch.no_grad()
 def _ascend(parameters: list[Tensor], rho: float, adaptive: bool, eta: float) -> None:
-    scales = [p.abs().add_(eta) if adaptive and p.dim() > 1 else None for p in parameters]
-    scaled = [_gradient(p) if t is None else _gradient(p) * t for p, t in zip(parameters, scales, strict=True)]
-    factor = rho / (_norm(scaled) + 1e-12)
-    for p, d, t in zip(parameters, scaled, scales, strict=True):
-        p.add_((d if t is None else d * t) * factor.to(d.device))
+    gradients = [dense_gradient(p) for p in parameters]
+    scaled = [i for i, p in enumerate(parameters) if adaptive and p.dim() > 1]
+    scales = foreach.absolute([parameters[i] for i in scaled]) if scaled else []
+    if scaled:
+        foreach.add_(scales, eta)
+        for i, product in zip(scaled, foreach.multiply([gradients[i] for i in scaled], scales), strict=True):
+            gradients[i] = product
+    factor = rho / (norm(gradients) + 1e-12)
+    if scaled:
+        for i, product in zip(scaled, foreach.multiply([gradients[i] for i in scaled], scales), strict=True):
+            gradients[i] = product
+    if all(g.device == factor.device for g in gradients):
+        foreach.add_(parameters, foreach.multiply(gradients, factor))
+    else:
+        for p, g in zip(parameters, gradients, strict=True):
+            p.add_(g * factor.to(g.device))
 
 
-def _gradient(p: Tensor) -> Tensor:
+def dense_gradient(p: Tensor) -> Tensor:
+    """`p.grad`, which must be there, with all its zeros."""
     assert p.grad is not None
     return p.grad.to_dense() if p.grad.is_sparse else p.grad
 
 
-def _norm(tensors: list[Tensor]) -> Tensor:
+def norm(tensors: list[Tensor]) -> Tensor:
+    """ℓ2 norm of all entries together, on the device of the first."""
     # Sums of squares, because torch's own norm of 10⁷ float32 numbers on the CPU is off by 1e-3.
-    squares = [(t * t).sum().to(tensors[0].device) for t in tensors]
+    squares = [t.sum().to(tensors[0].device) for t in foreach.multiply(tensors, tensors)]
     return torch.stack(squares).sum().sqrt()
 
 
