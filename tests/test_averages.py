@@ -90,6 +90,7 @@ def test_swa_is_the_mean_of_epoch_ends(first):
 def test_swa_statistics_are_those_of_the_averaged_weights():
     spec = replace(SPEC, swa_from=2, batch_size=53)  # one batch, so that the statistics are those of all examples
     swa = train(network(), data(), spec).averages["swa"]
+    assert isinstance(swa, nn.Sequential)
     with torch.no_grad():
         before_norm = swa[0](data().train.inputs)
     torch.testing.assert_close(swa[1].running_mean, before_norm.mean(0))
