@@ -6,8 +6,8 @@ import torch
 
 _torch: Any = torch  # their names begin with an underscore there
 
-absolute = _torch._foreach_abs
 add_ = _torch._foreach_add_
 copy_ = _torch._foreach_copy_
 multiply = _torch._foreach_mul
 multiply_ = _torch._foreach_mul_
+norm = _torch._foreach_norm
