@@ -10,4 +10,3 @@ add_ = _torch._foreach_add_
 copy_ = _torch._foreach_copy_
 multiply = _torch._foreach_mul
 multiply_ = _torch._foreach_mul_
-norm = _torch._foreach_norm
