@@ -7,13 +7,14 @@ import pytest
 import torch
 from matrices import fresh, symmetric
 
-from benchmarks import eigenvalues, gpu, harness, models, peers, product, progressive, references, surface
+from benchmarks import eigenvalues, gpu, harness, models, peers, product, progressive, references, sam_step, surface
 from benchmarks.host_reads import HostReads, reads_of_lanczos
 from landscape import hessian, seeds
+from landscape.checkpoints import prepare as build
 from landscape.errors import InputError
 from landscape.methods.hutchinson import hutchinson
 from landscape.methods.quadrature import by_rows
-from landscape.spec import HessianSpec
+from landscape.spec import HessianSpec, ProblemSpec
 
 FIELDS = {"name", "problem", "ours", "peers", "ratio", "conditions"}
 PACKAGES = ("pyhessian", "hessian_eigenthings", "curvlinops")
@@ -287,3 +288,23 @@ def test_every_loop_over_a_plane_evaluates_the_points_it_says(digits):
 def test_other_tools_evaluate_the_points_it_says(digits, package, run):
     pytest.importorskip(package)
     assert run(surface.Plane.of(digits, 3), 500)()["error"] < 1e-2
+
+
+# -- steps of SAM ----------------------------------------------------------------------------------
+
+
+def test_steps_of_sam_are_told_apart(monkeypatch):
+    monkeypatch.setattr(sam_step, "STEPS", 5)
+    model, data = build(ProblemSpec(model="f1", data="digits"), seed=0)
+    record = check_record(sam_step.compare(model, data, repeats=2, batch_size=64))
+    assert set(record["variants"]) == {"plain", *sam_step.VARIANTS} - {"sam"}
+    assert record["variants"]["plain"]["cost"] == 1
+    assert record["ours"]["cost"] > record["variants"]["every 5"]["cost"]
+    for row in (record["ours"], *record["variants"].values()):
+        assert 0 < row["error"] < 1e-4
+
+
+def test_steps_of_sam_say_what_is_missing(monkeypatch, capsys):
+    monkeypatch.delenv("LANDSCAPE_DATA", raising=False)
+    sam_step.main(["--repeats", "1"])
+    assert "LANDSCAPE_DATA" in capsys.readouterr().err

@@ -321,3 +321,5 @@ def test_a_model_without_norms_cannot_ascend_in_them():
     model = nn.Sequential(nn.Linear(4, 3)).double()
     with pytest.raises(InputError, match="sam_norms_only"):
         train(model, toy_data(), TrainSpec(epochs=1, rho=0.1, sam_norms_only=True))
+    plain = [train(model, toy_data(), TrainSpec(epochs=1, sam_norms_only=only)).model for only in (False, True)]
+    assert same_state(*plain)  # at ρ = 0 there is no ascent

@@ -6,7 +6,6 @@ import torch
 
 _torch: Any = torch  # their names begin with an underscore there
 
-absolute = _torch._foreach_abs
 add_ = _torch._foreach_add_
 copy_ = _torch._foreach_copy_
 multiply = _torch._foreach_mul

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from landscape.training import foreach
-from landscape.training.sam import dense_gradient
+from landscape.methods.inner import inner
+from landscape.training.sam import dense_gradient, norm
 
 
 @torch.no_grad()
@@ -24,14 +24,9 @@ def subtract_orthogonal(parameters: Sequence[Tensor], plain: Sequence[Tensor | N
         return
     ascended = [dense_gradient(p) if p.grad is not None else torch.zeros_like(p) for p, _ in moving]
     first = [torch.zeros_like(p) if g is None else g.to_dense() if g.is_sparse else g for p, g in moving]
-    along, square = _inner(first, ascended), _inner(ascended, ascended)
-    share = torch.where(square > 0, along / square, torch.zeros_like(square))
-    # g_p − α(g − s·g_p) = (1 + α·s)·g_p − α·g
-    for (p, _), a, g in zip(moving, ascended, first, strict=True):
-        p.grad = torch.add(a * (1 + alpha * share).to(a), g, alpha=-alpha)
-
-
-def _inner(x: list[Tensor], y: list[Tensor]) -> Tensor:
-    """⟨x, y⟩ over all tensors, by sums of products: torch's own inner product of many float32 numbers is inaccurate."""
-    products = [t.sum().to(x[0].device) for t in foreach.multiply(x, y)]
-    return torch.stack(products).sum()
+    device = ascended[0].device
+    along = torch.stack([inner(g.reshape(-1), a.reshape(-1)).to(device) for g, a in zip(first, ascended, strict=True)])
+    square = norm(ascended).square()
+    share = torch.where(square > 0, along.sum() / square, torch.zeros_like(square))
+    for (p, _), a, g in zip(moving, ascended, first, strict=True):  # g_p − α(g − s·g_p) = (1 + α·s)·g_p − α·g
+        p.grad = a.mul_((1 + alpha * share).to(a)).add_(g, alpha=-alpha)

@@ -148,7 +148,7 @@ def prepare(
 
 def _ascending(model: nn.Module, spec: TrainSpec, parameters: list[nn.Parameter]) -> list[nn.Parameter]:
     """The parameters in which SAM ascends."""
-    if not spec.sam_norms_only:
+    if not spec.sam_norms_only or spec.rho == 0:
         return parameters
     found = norm_parameters(model)
     if not found:
