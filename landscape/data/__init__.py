@@ -1,6 +1,6 @@
 """Data sets by name: tensors on the CPU in a fixed order, the same at every call.
 
-digits (built in), mnist, fashion_mnist, cifar10, cifar100, csv, text, and the user's own by
+digits (built in), mnist, fashion_mnist, cifar10, cifar100, csv, obesity, text, and the user's own by
 `package.module:factory` or `file.py:factory`.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 from landscape.data import cifar, digits, idx
 from landscape.data.dataset import Dataset, Split, batches, content_hash, loss_of_task, subset
 from landscape.data.images import Source, image_dataset
+from landscape.data.obesity import obesity_dataset
 from landscape.data.own import own_dataset
 from landscape.data.table import csv_dataset
 from landscape.data.text import text_dataset
@@ -28,6 +29,7 @@ _IMAGES = (
 DATASETS: dict[str, Callable[..., Dataset]] = {
     **{source.name: partial(image_dataset, source) for source in _IMAGES},
     "csv": csv_dataset,
+    "obesity": obesity_dataset,
     "text": text_dataset,
 }
 """The data sets by name; their signatures are their arguments."""
@@ -40,7 +42,8 @@ def load_dataset(
 ) -> Dataset:
     """The data set called `name`, or what the factory `package.module:factory` returns, as a `Dataset`.
 
-    arguments: `key=value` pairs for the data set (see `image_dataset`, `csv_dataset`, `text_dataset`).
+    arguments: `key=value` pairs for the data set (see `image_dataset`, `csv_dataset`,
+    `obesity_dataset`, `text_dataset`).
     folder: where data sets lie; default the environment variable LANDSCAPE_DATA. A factory that has a parameter
     `folder` receives it as a `Path` (or None), and returns a `Dataset` or (train_inputs, train_targets,
     test_inputs, test_targets).
