@@ -4,7 +4,7 @@ import sys
 
 import torch
 
-from benchmarks import density, eigenvalues, keskar, product, progressive, surface, trace
+from benchmarks import density, eigenvalues, ensemble, keskar, product, progressive, surface, trace
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
@@ -13,5 +13,6 @@ if __name__ == "__main__":
     eigenvalues.main(["mlp", "gpt", "resnet", "--repeats", "3", *output])
     progressive.main(["--examples", "2000", *output])
     surface.main(["mlp", "resnet", "--repeats", "3", *output])
+    ensemble.main(output)
     for benchmark in (density, trace, keskar):
         benchmark.main()

@@ -7,9 +7,10 @@ import pytest
 import torch
 from matrices import fresh, symmetric
 
-from benchmarks import eigenvalues, gpu, harness, models, peers, product, progressive, references, surface
+from benchmarks import eigenvalues, ensemble, gpu, harness, models, peers, product, progressive, references, surface
 from benchmarks.host_reads import HostReads, reads_of_lanczos
 from landscape import hessian, seeds
+from landscape.data import Dataset, Split
 from landscape.errors import InputError
 from landscape.methods.hutchinson import hutchinson
 from landscape.methods.quadrature import by_rows
@@ -287,3 +288,17 @@ def test_every_loop_over_a_plane_evaluates_the_points_it_says(digits):
 def test_other_tools_evaluate_the_points_it_says(digits, package, run):
     pytest.importorskip(package)
     assert run(surface.Plane.of(digits, 3), 500)()["error"] < 1e-2
+
+
+def test_the_tabular_grid_together_and_alone(monkeypatch):
+    monkeypatch.setattr(ensemble, "RATES", (1e-3, 3e-3))
+    monkeypatch.setattr(ensemble, "DECAYS", (0.0, 1e-2))
+    x = seeds.gaussian(seeds.stream(0, "table"), 60, torch.empty(16))
+    data = Dataset("made up", Split(x[:50], x[:50, :1]), Split(x[50:], x[50:, :1]), "regression", 1, "", {})
+    assert len(ensemble.grid(data, 2)) == 2 * 2 * 2 * 4 * 3
+    record = check_record(ensemble.compare(data, 2, 1))
+    peer = record["peers"]["one after the other, extrapolated"]
+    assert peer["sample"] == 12
+    assert peer["seconds"] > peer["measured"]
+    assert record["ours"]["error"] < 1e-4
+    assert record["ours"]["members"] == 96
