@@ -4,7 +4,7 @@ import sys
 
 import torch
 
-from benchmarks import density, eigenvalues, keskar, product, progressive, sam_step, surface, trace
+from benchmarks import density, eigenvalues, ensemble, keskar, product, progressive, sam_step, surface, trace
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
@@ -14,5 +14,6 @@ if __name__ == "__main__":
     progressive.main(["--examples", "2000", *output])
     surface.main(["mlp", "resnet", "--repeats", "3", *output])
     sam_step.main(["--repeats", "7", *output])
+    ensemble.main(output)
     for benchmark in (density, trace, keskar):
         benchmark.main()

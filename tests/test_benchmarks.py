@@ -7,10 +7,23 @@ import pytest
 import torch
 from matrices import fresh, symmetric
 
-from benchmarks import eigenvalues, gpu, harness, models, peers, product, progressive, references, sam_step, surface
+from benchmarks import (
+    eigenvalues,
+    ensemble,
+    gpu,
+    harness,
+    models,
+    peers,
+    product,
+    progressive,
+    references,
+    sam_step,
+    surface,
+)
 from benchmarks.host_reads import HostReads, reads_of_lanczos
 from landscape import hessian, seeds
 from landscape.checkpoints import prepare as build
+from landscape.data import Dataset, Split
 from landscape.errors import InputError
 from landscape.methods.hutchinson import hutchinson
 from landscape.methods.quadrature import by_rows
@@ -308,3 +321,17 @@ def test_steps_of_sam_say_what_is_missing(monkeypatch, capsys):
     monkeypatch.delenv("LANDSCAPE_DATA", raising=False)
     sam_step.main(["--repeats", "1"])
     assert "LANDSCAPE_DATA" in capsys.readouterr().err
+
+
+def test_the_tabular_grid_together_and_alone(monkeypatch):
+    monkeypatch.setattr(ensemble, "RATES", (1e-3, 3e-3))
+    monkeypatch.setattr(ensemble, "DECAYS", (0.0, 1e-2))
+    x = seeds.gaussian(seeds.stream(0, "table"), 60, torch.empty(16))
+    data = Dataset("made up", Split(x[:50], x[:50, :1]), Split(x[50:], x[50:, :1]), "regression", 1, "", {})
+    assert len(ensemble.grid(data, 2)) == 2 * 2 * 2 * 4 * 3
+    record = check_record(ensemble.compare(data, 2, 1))
+    peer = record["peers"]["one after the other, extrapolated"]
+    assert peer["sample"] == 12
+    assert peer["seconds"] > peer["measured"]
+    assert record["ours"]["error"] < 1e-4
+    assert record["ours"]["members"] == 96

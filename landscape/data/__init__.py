@@ -1,6 +1,6 @@
 """Data sets by name: tensors on the CPU in a fixed order, the same at every call.
 
-digits (built in), mnist, fashion_mnist, cifar10, cifar100, csv, text, and the user's own by
+digits (built in), mnist, fashion_mnist, cifar10, cifar100, csv, obesity, text, and the user's own by
 `package.module:factory` or `file.py:factory`.
 """
 
@@ -16,6 +16,7 @@ from landscape.data.dataset import Dataset, Split, batches, content_hash, loss_o
 from landscape.data.images import Source, image_dataset
 from landscape.data.label_noise import ARGUMENTS as NOISE
 from landscape.data.label_noise import with_label_noise
+from landscape.data.obesity import obesity_dataset
 from landscape.data.own import own_dataset
 from landscape.data.part import ARGUMENTS as PART
 from landscape.data.part import with_part
@@ -33,6 +34,7 @@ _IMAGES = (
 DATASETS: dict[str, Callable[..., Dataset]] = {
     **{source.name: partial(image_dataset, source) for source in _IMAGES},
     "csv": csv_dataset,
+    "obesity": obesity_dataset,
     "text": text_dataset,
 }
 """The data sets by name; their signatures are their arguments."""
@@ -45,10 +47,10 @@ def load_dataset(
 ) -> Dataset:
     """The data set called `name`, or what the factory `package.module:factory` returns, as a `Dataset`.
 
-    arguments: `key=value` pairs for the data set (see `image_dataset`, `csv_dataset`, `text_dataset`), and for any of
-    them train_examples, test_examples and part_seed (see `with_part`), then label_noise, label_noise_kind and
-    noise_seed (see `with_label_noise`): so whatever reads a run's record sees the examples and labels that it was
-    trained on. A factory that has parameters of these names receives them itself.
+    arguments: `key=value` pairs for the data set (see `image_dataset`, `csv_dataset`, `obesity_dataset`,
+    `text_dataset`), and for any of them train_examples, test_examples and part_seed (see `with_part`), then
+    label_noise, label_noise_kind and noise_seed (see `with_label_noise`): so whatever reads a run's record sees the
+    examples and labels that it was trained on. A factory that has parameters of these names receives them itself.
     folder: where data sets lie; default the environment variable LANDSCAPE_DATA. A factory that has a parameter
     `folder` receives it as a `Path` (or None), and returns a `Dataset` or (train_inputs, train_targets,
     test_inputs, test_targets).

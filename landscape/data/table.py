@@ -2,8 +2,10 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,10 +46,7 @@ def csv_dataset(
     column and divides by its population standard deviation (constant columns: by 1); "none" leaves it.
     drop: columns left out; zero: columns set to 0. Missing values are refused.
     """
-    if not 0 < test_fraction < 1:
-        raise illegal("test_fraction", test_fraction, "above 0 and below 1", "The default is 0.2.")
-    if normalise not in ("train", "none"):
-        raise illegal("normalise", normalise, "train or none for a table", "The default is train.")
+    _check_split(test_fraction, normalise)
     found = found_file(path, folder, "FILE.csv")
     columns = {c.name: c for c in read_columns(found, delimiter)}
     for name in (target, *drop, *zero):
@@ -58,21 +57,51 @@ def csv_dataset(
     if not kept:
         raise InputError(f"{found} has no feature left besides {target!r}. Drop fewer columns.")
     names, features = encoded(kept, encoding, zero)
-    parts = _split_rows(found, len(values), test_fraction, split_seed)
-    raw = [features[part] for part in parts]
-    targets = [values[part] for part in parts]
-    mean, std = _moments(raw[0]) if normalise == "train" else (np.zeros(len(names)), np.ones(len(names)))
+    made = {
+        "file": found.name, "target": target, "order": list(order), "encoding": encoding, "features": names,
+        "zero": list(zero),
+    }  # fmt: skip
+    table = Table(found.stem, str(found), features, values, outputs, task, made)
+    return split_table(table, normalise, test_fraction, split_seed)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Features (N, k) float64 and targets of a whole table read from `source`; `made` says how, for the record."""
+
+    name: str
+    source: str
+    features: Tensor
+    targets: Tensor
+    outputs: int
+    task: str
+    made: Mapping[str, Any]
+
+
+def split_table(table: Table, normalise: str, test_fraction: float, split_seed: int) -> Dataset:
+    """The table split at random into train and test, its features normalised as `csv_dataset` says."""
+    _check_split(test_fraction, normalise)
+    parts = _split_rows(table.source, len(table.targets), test_fraction, split_seed)
+    raw, targets = [table.features[part] for part in parts], [table.targets[part] for part in parts]
+    width = table.features.shape[1]
+    mean, std = _moments(raw[0]) if normalise == "train" else (np.zeros(width), np.ones(width))
     train, test = (
         Split(torch.from_numpy(((x.numpy() - mean) / std).astype(np.float32)), y)
         for x, y in zip(raw, targets, strict=True)
     )
     preprocessing = {
-        "file": found.name, "target": target, "order": list(order), "encoding": encoding, "features": names,
-        "zero": list(zero), "normalise": normalise, "mean": mean.tolist(), "std": std.tolist(),
+        **table.made, "normalise": normalise, "mean": mean.tolist(), "std": std.tolist(),
         "test_fraction": test_fraction, "split_seed": split_seed,
     }  # fmt: skip
     digest = content_hash(raw[0], targets[0], raw[1], targets[1])
-    return Dataset(found.stem, train, test, task, outputs, digest, preprocessing)
+    return Dataset(table.name, train, test, table.task, table.outputs, digest, preprocessing)
+
+
+def _check_split(test_fraction: float, normalise: str) -> None:
+    if not 0 < test_fraction < 1:
+        raise illegal("test_fraction", test_fraction, "above 0 and below 1", "The default is 0.2.")
+    if normalise not in ("train", "none"):
+        raise illegal("normalise", normalise, "train or none for a table", "The default is train.")
 
 
 def read_columns(path: Path, delimiter: str = ",") -> list[Column]:
@@ -119,10 +148,10 @@ def _check_row(path: Path, number: int, row: Sequence[str], header: Sequence[str
             )
 
 
-def _split_rows(path: Path, rows: int, test_fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+def _split_rows(source: str, rows: int, test_fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     tests = round(test_fraction * rows)
     if not 0 < tests < rows:
-        raise InputError(f"{path} has {rows} rows: too few for test_fraction = {test_fraction}. Change the fraction.")
+        raise InputError(f"{source} has {rows} rows: too few for test_fraction = {test_fraction}. Change the fraction.")
     shuffled = permutation(stream(seed, "table split"), rows)
     return shuffled[tests:].sort().values, shuffled[:tests].sort().values
 

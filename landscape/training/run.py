@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -199,3 +199,28 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def write_finished(
+    training: Training,
+    history: Sequence[Row],
+    dataset: Data,
+    folder: str | os.PathLike[str],
+    record: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a training that ended elsewhere as the folder of its run: `training.model` is final, `initial` its start.
+
+    Only the first and last checkpoint are there. Raises `InputError` as `train` does for a folder in use.
+    """
+    path, final = Path(folder), [p.detach().clone() for p in training.parameters]
+    with claimed(path), torch.no_grad():
+        run = RunFolder(path, _open(path, _configuration(training, dataset, _plain(record or {})))["record"])
+        for parameter, initial in zip(training.parameters, training.initial, strict=True):
+            parameter.copy_(initial)
+        try:
+            done = run.restore(training)
+        finally:
+            for parameter, value in zip(training.parameters, final, strict=True):
+                parameter.copy_(value)
+        if not done:
+            run.commit(training, list(history))
