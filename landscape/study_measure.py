@@ -57,7 +57,7 @@ def outcome_numbers(opened: Opened, history: Sequence[Mapping[str, Any]], epoch:
     return found | {"training seconds": _exact(round(sum(row["seconds"] for row in rows), 3))}
 
 
-def _exact(value: float) -> tuple[float, float]:
+def _exact(value: Any) -> tuple[float, float]:
     return float(value), _NONE
 
 

@@ -71,6 +71,9 @@ def perform(job: Job) -> dict[str, Any]:
             _wait_for(Path(job.folder))
         except InputError as error:
             return _outcome(job, FAILED, str(error))
+        found = read_outcome(job)
+        if found is not None and found["status"] == DONE:  # a cluster that lost the answer asks again
+            return found
         try:
             forget(job.folder)
             train_alone(job)
@@ -185,7 +188,7 @@ def _measured(job: Job) -> Iterator[dict[str, Any]]:
         yield {"at": str(moment), "numbers": numbers, "undefined": undefined}
 
 
-def _plain(value: float) -> float | str | None:
+def _plain(value: Any) -> float | str | None:
     """A number as strict JSON has it: None for NaN, a word for infinities."""
     value = float(value)
     return None if math.isnan(value) else value if math.isfinite(value) else str(value)
