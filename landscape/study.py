@@ -140,7 +140,7 @@ def collect(spec: StudySpec, folder: str | os.PathLike[str]) -> StudyResult:
         settings=tuple({**job.run.setting, "seed": job.run.train.seed} for job, *_ in rows),
         undefined=tuple(undefined), runs=tuple(job.run.name for job, *_ in rows), at=tuple(at for _, at, *_ in rows),
         troubles=tuple(why for *_, why in rows), factors=spec.factors, by=spec.by, shown=spec.columns,
-        pending=len(jobs) - len(found), seconds=sum(outcome["seconds"] for _, outcome in found),
+        pending=len(jobs) - len(found), seconds=float(sum(outcome["seconds"] for _, outcome in found)),
         provenance={"study": spec.text},
     )  # fmt: skip
 

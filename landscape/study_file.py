@@ -6,11 +6,13 @@
     [grid]       field = [value, …]: every combination
     [[runs]]     name, and fields: one table for each; with a grid, each is crossed with it
     [[when]]     field = value or [value, …], set = { field = value }: runs with such values are trained so
-    [problem]    what is measured on: split, examples, batch_size, …
+    [problem]    what is measured on: split, examples, batch_size, …; engine is recompute unless named, see below
     [measure]    at = [epoch, …, "last"], and a table for each measurement: hessian, density, trace, sharpness, measures
     [table]      by = [factor, …]: what makes a cell; columns = [name, …]: those shown
 
 A field is one of [train] or [source], or `model_args.NAME`, `data_args.NAME`; "none" switches an optional one off.
+The engine `auto` is faster for many products, but chooses by time: the last bits of its eigenvalues may differ between
+two executions.
 """
 
 import os

@@ -91,8 +91,11 @@ class StudySpec:
     text: str
 
     def problem_of(self, run: StudyRun) -> ProblemSpec:
-        """What a run is measured on."""
-        return ProblemSpec.from_dict({**run.source.to_dict(), **self.problem})
+        """What a run is measured on; by an engine whose numbers repeat to the last bit, unless the file names one.
+
+        `auto` may choose by the time that a trial takes, and so differently in each process.
+        """
+        return ProblemSpec.from_dict({"engine": "recompute", **run.source.to_dict(), **self.problem})
 
     def measured(self, run: StudyRun) -> str:
         """A digest of everything that decides a run's measurements, given its weights."""

@@ -111,7 +111,7 @@ def test_measurements_and_their_problem(tmp_path):
     assert spec.columns == ("λ1",)
     problem = spec.problem_of(spec.runs[0])
     assert problem == ProblemSpec(
-        model="mlp", model_args=(("widths", "8,4"),), data="digits", examples=100, dtype="float64"
+        model="mlp", model_args=(("widths", "8,4"),), data="digits", examples=100, dtype="float64", engine="recompute"
     )
 
 
