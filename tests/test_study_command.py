@@ -38,6 +38,7 @@ columns = ["test accuracy (%)", "trace"]
 @pytest.fixture(autouse=True)
 def _in_a_fresh_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parent.parent))
     Path("tiny.toml").write_text(TEXT)
 
 
