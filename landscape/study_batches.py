@@ -1,12 +1,15 @@
 """Which runs of a study are trained as one program: small networks of one kind, on the same data."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from landscape.checkpoints import choose_device, prepare
 from landscape.errors import InputError
 from landscape.spec import ProblemSpec
-from landscape.study_run import Job, perform
+from landscape.study_run import Job, perform, record_of
+from landscape.study_spec import LAST
 
 Batch = tuple[Job, ...]
 
@@ -34,16 +37,30 @@ def perform_batch(batch: Batch) -> list[dict[str, Any]]:
     """
     ensemble: Any = _ensemble()
     if len(batch) > 1 and ensemble is not None:
-        source = batch[0].run.source
-        problem = ProblemSpec.from_dict(source.to_dict())
-        try:
-            members = [(prepare(problem, job.run.train.seed)[0], job.run.train, job.folder) for job in batch]
-            dataset = prepare(problem, 0)[1]
-            record = {name: getattr(source, name) for name in ("model", "model_args", "data", "data_args", "loss")}
-            ensemble.train_together(members, dataset, record, choose_device(source.device), source.loss)
-        except InputError:  # whose fault it is shows when each is trained by itself
-            pass
+        with suppress(InputError):  # whose fault it is shows when each is trained by itself
+            _train_together(ensemble, [job for job in batch if not holds_something(job)])
     return [perform(job) for job in batch]
+
+
+def _train_together(ensemble: Any, jobs: Sequence[Job]) -> None:
+    """Put the finished runs of those that did not diverge into their folders."""
+    if len(jobs) < 2:
+        return
+    source = jobs[0].run.source
+    problem = ProblemSpec.from_dict(source.to_dict())
+    members, dataset = [], None
+    for job in jobs:
+        model, dataset = prepare(problem, job.run.train.seed)
+        members.append(ensemble.Member(model, job.run.train))
+    trained = ensemble.train_together(members, dataset, loss=source.loss, device=choose_device(source.device))
+    for job, member in zip(jobs, trained, strict=True):
+        if member.diverged is None:
+            ensemble.save_member(member, dataset, job.folder, record_of(job))
+
+
+def holds_something(job: Job) -> bool:
+    """Whether the run was begun: then it goes on by itself."""
+    return Path(job.folder).is_dir() and any(Path(job.folder).iterdir())
 
 
 def _ensemble() -> Any:
@@ -57,6 +74,8 @@ def _ensemble() -> Any:
 
 def _alone(ensemble: Any, job: Job) -> bool:
     why_alone: Callable[..., str | None] = ensemble.why_alone
+    if any(moment not in (0, LAST, job.run.train.epochs) for moment in job.at):
+        return True  # an ensemble keeps no checkpoints between the first and the last
     try:
         model, _ = prepare(ProblemSpec.from_dict(job.run.source.to_dict()), job.run.train.seed)
         return why_alone(model, job.run.train) is not None

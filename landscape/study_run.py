@@ -93,8 +93,12 @@ def train_alone(job: Job) -> None:
     """Train the run in its folder, or go on there; a finished one is left as it is."""
     source, spec = job.run.source, job.run.train
     model, dataset = prepare(ProblemSpec.from_dict(source.to_dict()), spec.seed)
-    record = {name: getattr(source, name) for name in ("model", "model_args", "data", "data_args", "loss")}
-    train(model, dataset, spec, job.folder, record, None, choose_device(source.device), source.loss)
+    train(model, dataset, spec, job.folder, record_of(job), None, choose_device(source.device), source.loss)
+
+
+def record_of(job: Job) -> dict[str, Any]:
+    """How the run's model and data are made, as `landscape train` records it."""
+    return {name: getattr(job.run.source, name) for name in ("model", "model_args", "data", "data_args", "loss")}
 
 
 def failed(job: Job, reason: str) -> dict[str, Any]:

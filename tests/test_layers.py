@@ -47,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
         "trace",
     },
     "study_run": {"checkpoints", "files", "spec", "study_measure", "study_spec", "training"},
-    "study_batches": {"checkpoints", "spec", "study_run", "training"},
+    "study_batches": {"checkpoints", "spec", "study_run", "study_spec", "training"},
     "study_executors": {"devices"},
     "study_cluster": {"devices", "files", "study_executors"},
     "study": {
