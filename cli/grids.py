@@ -17,6 +17,7 @@ from landscape.results import (
     PathResult,
     Result,
     SharpnessResult,
+    StudyResult,
     SurfaceResult,
     TraceResult,
     TrackResult,
@@ -25,6 +26,7 @@ from landscape.results import (
 from .cells import Cell, Grid, Interval, Number
 from .grids_basin import basin
 from .grids_measures import audit, comparison, correlation, dependence, measures
+from .grids_study import study
 
 
 def grid(result: Result) -> Grid:
@@ -163,6 +165,7 @@ def _path(result: PathResult) -> Grid:
 
 
 _GRIDS: dict[type[Result], Callable[[Any], Grid]] = {
+    StudyResult: study,
     CorrelationResult: correlation,
     DependenceResult: dependence,
     HessianResult: _hessian,

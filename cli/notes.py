@@ -14,17 +14,21 @@ from landscape.results import (
     MeasuresResult,
     PathResult,
     Result,
+    StudyResult,
     SurfaceResult,
     TraceResult,
     TrackResult,
 )
 
+from .notes_study import study
 from .notes_surfaces import basin, path, surface
 
 
 def notes(result: Result) -> list[str]:
     """Lines of text: where it was measured, by which engine and kernels, then what the kind of result calls for."""
     c = result.conditions
+    if isinstance(result, StudyResult):
+        return study(result)
     lines = [_where(result)]
     if c.get("engine"):
         lines.append(f"Products: {c['engine']}.")

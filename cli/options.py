@@ -28,6 +28,17 @@ class OneLineGroup(click.Group):
             raise SystemExit(0) from None
 
 
+class DefaultGroup(click.Group):
+    """A group whose command may be left out: `study SPEC.toml` is `study run SPEC.toml`."""
+
+    default = "run"
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, *ctx.help_option_names):
+            args = [self.default, *args]
+        return super().parse_args(ctx, args)
+
+
 def _stop(message: str, code: int) -> typing.NoReturn:
     click.echo("landscape: " + " ".join(message.split()), err=True)
     raise SystemExit(code)

@@ -18,6 +18,7 @@ from landscape.results import (
     PathResult,
     Result,
     SharpnessResult,
+    StudyResult,
     SurfaceResult,
     TraceResult,
     TrackResult,
@@ -25,6 +26,7 @@ from landscape.results import (
 
 from .cells import Cell, Grid, Number
 from .grids import grid, yes_or_no
+from .grids_study import study_records
 
 
 def records(result: Result) -> Grid:
@@ -138,6 +140,7 @@ def _rows(columns: dict[str, Any]) -> tuple[tuple[Cell, ...], ...]:
 
 _RECORDS: dict[type[Result], Callable[[Any], Grid]] = {
     ComparisonResult: _comparison,
+    StudyResult: study_records,
     SurfaceResult: _surface,
     BasinResult: _basin,
     TrackResult: _track,

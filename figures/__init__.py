@@ -28,6 +28,7 @@ from landscape.results import (
     PathResult,
     Result,
     SharpnessResult,
+    StudyResult,
     SurfaceResult,
     TraceResult,
     TrackResult,
@@ -50,6 +51,7 @@ from . import (
     planes,
     ratio_map,
     sharpness_bars,
+    study,
     surface_3d,
     surface_pair,
     trace,
@@ -84,6 +86,7 @@ RECIPES: dict[str, Callable[..., Figure]] = {
     "edges": edges.draw,
     "dependence": dependence.draw,
     "merge_tree": merge_tree.draw,
+    "study": study.draw,
     "barriers": barriers.draw,
 }
 """Recipe name -> function of a list of results and keyword options."""
@@ -133,6 +136,8 @@ def recipe_for(results: Sequence[Result]) -> str:
         return "dependence"
     if BasinResult in kinds and kinds <= {BasinResult, SurfaceResult}:
         return "merge_tree"
+    if kinds == {StudyResult} and len(results) == 1:
+        return "study"
     if isinstance(first, ComparisonResult) and len(results) == 1:
         if chosen_columns(first, SHARPNESS):
             return "sharpness_bars"

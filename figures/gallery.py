@@ -33,6 +33,7 @@ GALLERY: Pictures = {
     "mnist_plane": ("plane", ("mnist-plane",), {"names": ["batch 64 a", "batch 64 b", "batch 256"]}),
     "barriers": ("barriers", ("barrier-64a-64b", "barrier-64a-256", "barrier-64b-256"), {}),
     "barriers_batch_norm": ("barriers", ("barrier-sgd-large-batch", "barrier-large-batch-sam", "barrier-sgd-sam"), {}),
+    "digits_batch": ("study", ("study-digits-batch",), {"x": "batch_size", "y": "λ1", "by": "momentum"}),
     "keskar_dependence": ("dependence", ("keskar-dependence",), {}),
 }
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import os
 import subprocess
 import sys
@@ -35,6 +36,7 @@ from landscape.results import (
     MeasuresResult,
     PathResult,
     SharpnessResult,
+    StudyResult,
     SurfaceResult,
     TraceResult,
     TrackResult,
@@ -382,6 +384,25 @@ def between(
     )  # fmt: skip
 
 
+def studied(factors: dict[str, tuple], seeds: int = 3, spread: float = 1e3, column: str = "λ1") -> StudyResult:
+    """Every combination of the factors' values, with numbers that grow by `spread` from the first row to the last."""
+    settings = [
+        {**dict(zip(factors, values, strict=True)), "seed": seed}
+        for values in itertools.product(*factors.values())
+        for seed in range(seeds)
+    ]
+    rng, count = np.random.default_rng(0), len(settings)
+    values = np.geomspace(1, spread, count)[:, None] * rng.uniform(0.9, 1.1, (count, 2))
+    names = tuple(f"run-{k}" for k in range(count))
+    return StudyResult(
+        name="a study", labels=names, checkpoints=names, columns=(column, "test loss"), values=values,
+        errors=np.full((count, 2), np.nan), settings=tuple(settings), runs=names, at=("last",) * count,
+        troubles=("",) * count, factors=tuple(factors), by=tuple(factors),
+    )  # fmt: skip
+
+
+SIZES = {"batch_size": (16, 64, 256, 1024), "optimiser": ("sgd", "adam")}
+
 PATHS = ("raw", "recalibrated", "running statistics", "aligned", "aligned, recalibrated", "curve")
 
 CASES = {
@@ -498,6 +519,15 @@ CASES = {
     "merge-tree-of-many": ([waves(), basins(waves(LONG))], {"names": [*LONG, "deepest"]}),
     "merge-tree-of-many-alone": ([basins(waves())], {"most": 14}),
     "merge-tree-parted-by-walls": ([basins(holed(parted()))], {"scale": "linear"}),
+    "study": ([studied(SIZES)], {}),
+    "study-of-words": ([studied({"run": LONG, "rho": (0.0, 0.05)}, column=LONG[2])], {"width": "double"}),
+    "study-of-one-seed": ([studied({"rho": (0.0, 0.05, 0.1)}, 1, 1.5)], {"y": "test loss"}),
+    "study-column-against-column": ([studied(SIZES)], {"x": "test loss", "by": "batch_size", "scale": "linear"}),
+    "study-many-lines": ([studied({"rho": (0.0, 0.1), "lr": tuple(np.geomspace(1e-5, 1, 9).tolist())}, 2)], {}),
+    "study-without-numbers": (
+        [dataclasses.replace(studied(SIZES), values=np.where(np.arange(48).reshape(24, 2) < 12, np.nan, 0.5))],
+        {},
+    ),
     "track": ([track()], {}),
     "edges": (
         [track(rho=0.0), track(20, 2, rho=0.0), track(rho=0.2), track(30, 1, broken=True)],
@@ -1079,6 +1109,34 @@ def test_dependence_draws_mean_and_deviation_of_every_setting():
         np.testing.assert_allclose(np.ptp(ends, axis=1) / 2, result.deviation[own])
     with pytest.raises(InputError, match="'pie' was not changed"):
         draw([result], factors=["pie"])
+
+
+def test_study_draws_mean_and_standard_error_of_every_cell():
+    result = studied(SIZES)
+    (axes,) = draw([result], x="batch_size", y="λ1").axes
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    for name, container in zip(("sgd", "adam"), axes.containers, strict=True):
+        line, _, (bars,) = container
+        expected = np.array(
+            [
+                [v[0] for s, v in zip(result.settings, result.values, strict=True)
+                 if (s["batch_size"], s["optimiser"]) == (size, name)]
+                for size in SIZES["batch_size"]
+            ]
+        )  # fmt: skip
+        np.testing.assert_allclose(line.get_xdata(), SIZES["batch_size"])
+        np.testing.assert_allclose(line.get_ydata(), expected.mean(1))
+        ends = np.array([segment[:, 1] for segment in bars.get_segments()])
+        np.testing.assert_allclose(np.ptp(ends, axis=1) / 2, expected.std(1, ddof=1) / 3**0.5)
+    assert (
+        draw([result], y="test loss", by="batch_size", x="optimiser").axes[0].get_xticklabels()[1].get_text() == "adam"
+    )
+    three = studied({**SIZES, "rho": (0.0, 0.05)})
+    with pytest.raises(InputError, match="rho varies, too"):
+        draw([three])
+    (chosen,) = draw([three], where="rho=0.05").axes
+    rows = [i for i, s in enumerate(three.settings) if (s["batch_size"], s["optimiser"], s["rho"]) == (16, "sgd", 0.05)]
+    assert chosen.containers[0][0].get_ydata()[0] == pytest.approx(three.values[rows, 0].mean())
 
 
 def test_merge_tree_draws_each_branch_from_its_minimum_to_its_pass():

@@ -1,0 +1,216 @@
+"""A study at a glance: one number against what was varied, mean ± standard error over seeds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from landscape.errors import InputError, illegal
+from landscape.results import StudyResult
+
+from .eigenvalues import subscripted
+from .groups import is_single
+from .layout import cross_out, legend_below, new_figure, settle, wrap
+from .scales import SCALES, limits, scale_axis
+from .style import look, style
+
+_DECADES = 20.0
+"""Positive values that span more than this factor take a logarithmic axis."""
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line of the figure. x: (k,), means, errors: (k,), seeds: the (x, y) of every run."""
+
+    name: str
+    x: np.ndarray
+    means: np.ndarray
+    errors: np.ndarray
+    seeds: np.ndarray
+
+
+def draw(
+    results: Sequence[StudyResult],
+    *,
+    x: str | None = None,
+    y: str | None = None,
+    by: str | None = None,
+    where: str = "",
+    x_scale: str = "auto",
+    scale: str = "auto",
+    width: str = "single",
+) -> Figure:
+    """A column of a study against one of its factors, a line for each value of another: mean ± standard error.
+
+    x: factor or column, default the first factor; of a column its mean is taken. y: column, default the first that is
+    shown. by: factor with a line for each value, default the second one. where: `factor=value,…` to choose runs by.
+    Small marks are the runs; a cross above is a cell without a finite mean.
+    """
+    if not is_single(results, StudyResult):
+        raise InputError("study needs exactly one study's result (study.safetensors). Leave the other results out.")
+    result = results[0]
+    if not result.columns:
+        raise InputError("this study holds no number to draw yet. Execute it first.")
+    factors = [name for name in result.factors if name != x]
+    x = x if x is not None else next(iter(result.factors), None)
+    by = by if by is not None else next((name for name in factors if name != x and x in result.factors), None)
+    column = _column(result, "y", y if y is not None else result.columns[result.columns_shown()[0]])
+    if x is None or (x not in result.factors and x not in result.columns):
+        raise illegal("x", x, f"one of {', '.join((*result.factors, *result.columns))}", "Choose one.")
+    if by is not None and by not in result.factors:
+        raise illegal("by", by, f"one of {', '.join(result.factors) or 'none'}", "It must be varied in the study.")
+    lines, ticks = _lines(result, x, column, by, _conditions(result, where))
+    with style():
+        figure = new_figure(width, 2.4)
+        axes = figure.add_subplot()
+        for number, line in enumerate(lines):
+            _draw_line(axes, line, number, joined=x in result.factors)
+        _axes(axes, lines, ticks, x_scale, scale)
+        axes.set(xlabel=wrap(subscripted(x), 44, 2), ylabel=wrap(subscripted(result.columns[column]), 32, 2))
+        legend_below(figure, _legend(lines, by), _note(lines))
+        return settle(figure)
+
+
+def _column(result: StudyResult, option: str, name: str) -> int:
+    if name not in result.columns:
+        raise illegal(option, name, f"one of {', '.join(result.columns)}", "Or measure it in the study.")
+    return result.columns.index(name)
+
+
+def _conditions(result: StudyResult, where: str) -> dict[str, str]:
+    """`rho=0,optimiser=sgd` as a mapping; values are compared as texts."""
+    conditions = {}
+    for part in filter(None, where.split(",")):
+        name, sign, value = part.partition("=")
+        if not sign or name not in result.factors:
+            raise illegal("where", where, f"factor=value,… of {', '.join(result.factors)}", "Mend the condition.")
+        conditions[name] = value
+    return conditions
+
+
+def _lines(
+    result: StudyResult, x: str, column: int, by: str | None, conditions: dict[str, str]
+) -> tuple[list[_Line], list[str]]:
+    """The lines, and the names of the places on x where those are no numbers."""
+    cells = [
+        cell for cell in result.cells(result.factors)
+        if all(_text(cell.setting[name]) in (value, _text(_read(value))) for name, value in conditions.items())
+    ]  # fmt: skip
+    if not cells:
+        raise illegal("where", conditions, "true of some run", "Choose other values.")
+    drawn = {x, by, *conditions}
+    for name in result.factors if x in result.factors else ():
+        values = dict.fromkeys(_text(cell.setting[name]) for cell in cells)
+        if name not in drawn and len(values) > 1:
+            raise InputError(
+                f"{name} varies, too ({', '.join(values)}). Choose one with where: {name}={next(iter(values))}."
+            )
+    ticks: list[str] = []
+    abscissa = result.columns.index(x) if x in result.columns else 0
+    if x in result.factors:
+        places: list[Any] = [cell.setting[x] for cell in cells]
+        if not all(isinstance(place, int | float) and not isinstance(place, bool) for place in places):
+            ticks = list(dict.fromkeys(map(_text, places)))
+            places = [ticks.index(_text(place)) for place in places]
+    else:
+        places = [cell.mean[abscissa] for cell in cells]
+    groups: dict[str, list[int]] = {}
+    for number, cell in enumerate(cells):
+        groups.setdefault(_text(cell.setting[by]) if by else "", []).append(number)
+    lines = []
+    for name, members in groups.items():
+        members = sorted(members, key=lambda k: places[k])
+        seeds = [
+            (places[k] if x in result.factors else result.values[row, abscissa], result.values[row, column])
+            for k in members for row in cells[k].rows
+        ]  # fmt: skip
+        lines.append(
+            _Line(
+                name, np.array([places[k] for k in members], float),
+                np.array([cells[k].mean[column] for k in members]),
+                np.array([cells[k].error[column] for k in members]), np.array(seeds, float).reshape(-1, 2),
+            )
+        )  # fmt: skip
+    return lines, ticks
+
+
+def _draw_line(axes: Axes, line: _Line, number: int, joined: bool) -> None:
+    as_ = look(number)
+    there = np.isfinite(line.means) & np.isfinite(line.x)
+    errors = np.where(np.isfinite(line.errors), line.errors, 0)
+    axes.plot(
+        line.seeds[:, 0], line.seeds[:, 1], linestyle="none", marker=as_.marker, markersize=1.8, color=as_.colour,
+        alpha=0.45, markeredgewidth=0, zorder=2, gid="seeds",
+    )  # fmt: skip
+    axes.errorbar(
+        line.x[there], line.means[there], errors[there], color=as_.colour, linestyle=as_.line if joined else "none",
+        marker=as_.marker, markerfacecolor="white" if number % 2 else as_.colour, zorder=3,
+    )  # fmt: skip
+    cross_out(axes, line.x[~there & np.isfinite(line.x)], as_.colour)
+
+
+def _axes(axes: Axes, lines: Sequence[_Line], ticks: list[str], x_scale: str, scale: str) -> None:
+    x = np.concatenate([np.concatenate([line.x, line.seeds[:, 0]]) for line in lines])
+    heights = [np.concatenate([line.means, line.seeds[:, 1]]) for line in lines]
+    bars = [line.means + sign * np.nan_to_num(line.errors) for line in lines for sign in (-1, 1)]
+    chosen = _scale(np.concatenate(heights), scale, "scale")
+    values = np.concatenate(heights + bars)
+    low, high, threshold = limits(values[values > 0] if chosen == "log" else values, chosen)
+    scale_axis(axes.yaxis, low, high, chosen, threshold)
+    axes.grid(axis="y")
+    if ticks:
+        axes.set_xlim(-0.5, len(ticks) - 0.5)
+        axes.set_xticks(range(len(ticks)), [wrap(tick, 14, 3) for tick in ticks])
+        return
+    chosen = _scale(x, x_scale, "x_scale")
+    low, high, threshold = limits(x, chosen)
+    scale_axis(axes.xaxis, low, high, chosen, threshold)
+
+
+def _scale(values: np.ndarray, asked: str, option: str) -> str:
+    """Linear, or logarithmic where positive values span decades."""
+    if asked not in SCALES:
+        raise illegal(option, asked, f"one of {', '.join(SCALES)}", "")
+    finite = values[np.isfinite(values)]
+    if asked == "log" and (finite <= 0).any():
+        raise illegal(option, asked, f"one that can show {finite.min():g}", "Use symlog or linear.")
+    if asked != "auto":
+        return asked
+    return "log" if len(finite) and (finite > 0).all() and finite.max() > _DECADES * finite.min() else "linear"
+
+
+def _legend(lines: Sequence[_Line], by: str | None) -> list[tuple[Any, str]]:
+    if by is None:
+        return []
+    return [
+        (
+            Line2D(
+                [], [], color=look(k).colour, linestyle=look(k).line, marker=look(k).marker,
+                markerfacecolor="white" if k % 2 else look(k).colour,
+            ),
+            f"{by} = {line.name}",
+        )
+        for k, line in enumerate(lines)
+    ]  # fmt: skip
+
+
+def _note(lines: Sequence[_Line]) -> str:
+    bars = any(np.isfinite(line.errors).any() for line in lines)
+    return "mean ± standard error over seeds; small marks: runs" if bars else "one run each"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ",".join(map(_text, value))
+    return f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
+
+
+def _read(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return text
