@@ -133,10 +133,14 @@ def prepare(spec: ProblemSpec, seed: int = 0) -> tuple[nn.Module, Dataset]:
 
     The initial weights depend on `seed` alone. Raises `InputError` as `open_checkpoint` does.
     """
+    dataset = dataset_of(completed(spec, {}))
+    return initial_model(spec, dataset, seed), dataset
+
+
+def initial_model(spec: ProblemSpec, dataset: Dataset, seed: int) -> nn.Module:
+    """The model that `prepare` gives, for data that are there already."""
     spec = completed(spec, {})
-    dataset = dataset_of(spec)
-    model = fresh_model(spec, dataset, seed).to(getattr(torch, spec.dtype))
-    return model.to(choose_device(spec.device)), dataset
+    return fresh_model(spec, dataset, seed).to(choose_device(spec.device), getattr(torch, spec.dtype))
 
 
 def begun_from(

@@ -90,11 +90,11 @@ def execute(
         jobs = plan(spec, output)
         state = progress_of(jobs)
         todo = {job.run.name for job in (*state.pending, *(state.failed if retry else ()))}
-        work = batches([job for job in jobs if job.run.name in todo], spec.options.together)
+        work = batches(jobs, todo, spec.options.together)
         done = len(jobs) - len(todo)
         for number, outcomes, why in executor(perform_batch, work) if work else ():
             if outcomes is None:
-                outcomes = [read_outcome(job) or failed(job, why) for job in work[number]]
+                outcomes = [read_outcome(job) or failed(job, why) for job in work[number].asked]
             done += len(outcomes)
             if report is not None:
                 for outcome in outcomes:

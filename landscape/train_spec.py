@@ -57,6 +57,8 @@ class TrainSpec(Spec):
     sam_sync: str = option("same", "data parallel: one ascent of all processes, or one per rank along its own gradient",
                            choices=("same", "rank"))  # fmt: skip
     schedule: str = option("constant", "learning-rate schedule", choices=("constant", "cosine", "step"))
+    cosine_epochs: float | None = option(None, "epochs in which the cosine falls to 0, then rising again for as long; "
+                                         "default: all", above=0)  # fmt: skip
     warmup_epochs: float = option(0.0, "linear warm-up, in epochs", minimum=0)
     milestones: tuple[int, ...] = option((), "epochs at which the step schedule multiplies by step_factor; repeat",
                                          minimum=1, flag="--milestone")  # fmt: skip
@@ -141,6 +143,7 @@ class TrainSpec(Spec):
         k = ceil(self.batch_size / self.base_batch_size)
         return replace(
             self, regime_adaptation=False, epochs=k * self.epochs, warmup_epochs=k * self.warmup_epochs,
+            cosine_epochs=None if self.cosine_epochs is None else k * self.cosine_epochs,
             milestones=tuple(k * m for m in self.milestones),
             batch_milestones=tuple(k * m for m in self.batch_milestones),
         )  # fmt: skip

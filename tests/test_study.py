@@ -2,13 +2,14 @@
 
 import csv
 import json
+import shutil
 import statistics
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from landscape import hessian, study, study_run
+from landscape import hessian, study, study_batches, study_run
 from landscape.checkpoints import open_checkpoint, prepare
 from landscape.errors import InputError
 from landscape.results import StudyResult, load
@@ -53,6 +54,57 @@ def without_seconds(table: Path) -> list[dict[str, str]]:
 def done(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     return study.execute(spec_of(TEXT, folder), folder / "out"), folder
+
+
+TOGETHER = TEXT.replace("save_every = 1", "save_every = 2").replace("[grid]", "[grid]\nrho = [0.0, 0.1]")
+
+
+@pytest.fixture(scope="module")
+def stacked(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("together")
+    return study.execute(spec_of(TOGETHER, folder), folder / "out"), folder
+
+
+def test_small_networks_are_trained_together_and_equal_to_float_tolerance(stacked, tmp_path, monkeypatch):
+    calls = []
+    real = study_batches.train_together
+    monkeypatch.setattr(study_batches, "train_together", lambda members, *a: calls.append(members) or real(members, *a))
+    found = study.execute(spec_of(TOGETHER, tmp_path), tmp_path / "together")
+    assert sorted(len(members) for members in calls) == [6, 6]  # with SAM, and without
+    text = TOGETHER.replace("seeds = 3", "seeds = 3\ntogether = false")
+    alone = study.execute(spec_of(text, tmp_path), tmp_path / "alone")
+    assert len(calls) == 2
+    for name in found.columns:
+        if "seconds" not in name:
+            np.testing.assert_allclose(column(found, name), column(alone, name), rtol=2e-4, err_msg=name)
+    assert without_seconds(tmp_path / "together" / "runs.csv") == without_seconds(stacked[1] / "out" / "runs.csv")
+
+
+def test_stacks_are_the_same_on_several_processes_and_after_a_loss(stacked, tmp_path):
+    spec, whole = spec_of(TOGETHER, tmp_path), without_seconds(stacked[1] / "out" / "runs.csv")
+    study.execute(spec, tmp_path / "processes", LocalProcesses(2))
+    assert without_seconds(tmp_path / "processes" / "runs.csv") == whole
+    shutil.copytree(stacked[1] / "out", tmp_path / "again")
+    lost = sorted((tmp_path / "again" / "runs").iterdir())[2:9:3]
+    for folder in lost:
+        shutil.rmtree(folder)
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "again" / "runs").glob("*/study.json")}
+    study.execute(spec, tmp_path / "again")
+    assert without_seconds(tmp_path / "again" / "runs.csv") == whole
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}
+
+
+def test_runs_that_keep_checkpoints_between_are_trained_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(study_batches, "train_together", lambda *_: pytest.fail("not to be called"))
+    study.execute(spec_of(TEXT, tmp_path), tmp_path / "out")
+    assert len(list((tmp_path / "out" / "runs").glob("*/checkpoints/epoch_0001.safetensors"))) == 6
+
+
+def test_one_that_diverges_in_a_stack_is_a_failed_row(tmp_path):
+    text = TOGETHER.replace("[0.05, 0.2]", "[0.05, 1e30]").replace("rho = [0.0, 0.1]", "")
+    result = study.execute(spec_of(text, tmp_path), tmp_path / "out")
+    assert [bool(why) for why in result.troubles] == [False] * 3 + [True] * 3
+    assert all("training diverged in epoch 1" in why for why in result.troubles[3:])
 
 
 def column(result: StudyResult, name: str) -> np.ndarray:

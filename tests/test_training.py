@@ -86,6 +86,7 @@ lr_scheduler = torch.optim.lr_scheduler
     [
         (TrainSpec(epochs=6), lambda o: lr_scheduler.ConstantLR(o, factor=1.0)),
         (TrainSpec(epochs=6, schedule="cosine"), lambda o: lr_scheduler.CosineAnnealingLR(o, 30)),
+        (TrainSpec(epochs=6, schedule="cosine", cosine_epochs=2), lambda o: lr_scheduler.CosineAnnealingLR(o, 10)),
         (TrainSpec(epochs=6, schedule="step", milestones=(2, 5), step_factor=0.3),
          lambda o: lr_scheduler.MultiStepLR(o, [10, 25], 0.3)),
         (TrainSpec(epochs=6, warmup_epochs=0.8), lambda o: lr_scheduler.LinearLR(o, 1 / 4, 1.0, 3)),
@@ -93,7 +94,7 @@ lr_scheduler = torch.optim.lr_scheduler
          lambda o: lr_scheduler.SequentialLR(
              o, [lr_scheduler.LinearLR(o, 1 / 5, 1.0, 4), lr_scheduler.CosineAnnealingLR(o, 25)], [5])),
     ],
-    ids=["constant", "cosine", "step", "warm-up", "warm-up and cosine"],
+    ids=["constant", "cosine", "cosine that rises again", "step", "warm-up", "warm-up and cosine"],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore:The epoch parameter")
 def test_schedules_equal_torchs(spec, scheduler):

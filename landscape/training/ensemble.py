@@ -20,14 +20,14 @@ from torch import nn
 from landscape.checkpoint_files import write_checkpoint
 from landscape.errors import InputError, illegal
 from landscape.spec import TrainSpec
-from landscape.training.ensemble_groups import groups, why_alone, why_not_stacked, why_not_traced
+from landscape.training.ensemble_groups import groups, kind, why_alone, why_not_stacked, why_not_traced
 from landscape.training.ensemble_stack import Progress, train_stack
 from landscape.training.loop import Report
 from landscape.training.outcome import DivergedError, Row
 from landscape.training.prepare import Data, Training, prepare
 from landscape.training.run import write_finished
 
-__all__ = ["Member", "TrainedMember", "save_checkpoint", "save_member", "train_together", "why_alone"]
+__all__ = ["STACK", "Member", "TrainedMember", "kind", "save_checkpoint", "save_member", "train_together", "why_alone"]
 
 STACK = 96
 """Members at most in one stack: enough to hide what calling an operation costs, few enough for the cache."""

@@ -20,8 +20,8 @@ _OWN = {
     "learning_rate", "l2", "weight_decay", "rho", "clip_norm", "until_loss", "until_accuracy", "seed", "save_every",
 }  # fmt: skip
 _SHARED = {
-    "epochs", "batch_size", "optimiser", "momentum", "nesterov", "adaptive", "eta", "schedule", "warmup_epochs",
-    "milestones", "step_factor", "label_smoothing",
+    "epochs", "batch_size", "optimiser", "momentum", "nesterov", "adaptive", "eta", "schedule", "cosine_epochs",
+    "warmup_epochs", "milestones", "step_factor", "label_smoothing",
 }  # fmt: skip
 
 
@@ -79,13 +79,17 @@ def why_not_traced(training: Training) -> str | None:
     return None
 
 
+def kind(spec: TrainSpec) -> Hashable:
+    """Equal for trainings whose specs allow one stack: alike in all that is not per member."""
+    others = tuple((item.name, getattr(spec, item.name)) for item in fields(spec) if item.name not in _OWN)
+    return type(spec), others, spec.rho > 0, spec.clip_norm is None
+
+
 def groups(trainings: Sequence[Training]) -> list[list[int]]:
     """Numbers of the trainings that can share a stack: of one architecture, and alike in all that is not per member."""
     found: dict[Hashable, list[int]] = {}
     for number, training in enumerate(trainings):
-        spec = training.spec
-        shared = tuple(getattr(spec, name) for name in sorted(_SHARED))
-        key = (shared, spec.rho > 0, spec.clip_norm is None, training.loss.name, _architecture(training.model))
+        key = (kind(training.spec), training.loss.name, _architecture(training.model))
         found.setdefault(key, []).append(number)
     return list(found.values())
 

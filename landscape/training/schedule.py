@@ -16,7 +16,8 @@ def schedule(spec: TrainSpec, steps_per_epoch: int | Sequence[int]) -> Callable[
 
     Warm-up over W = round(warmup_epochs·steps_per_epoch) steps: (t+1)/W while t < W. Then
     constant: 1; cosine: (1 + cos(π(t−W)/(T−W)))/2, which reaches 0 at T (Loshchilov & Hutter 2017,
-    arXiv 1608.03983, equation 5); step: step_factor to the number of milestones m with
+    arXiv 1608.03983, equation 5), or with cosine_epochs so many epochs after W, and rises again for as long, as
+    torch's CosineAnnealingLR with T_max does; step: step_factor to the number of milestones m with
     t ≥ m·steps_per_epoch. Milestones count through a warm-up.
 
     Raises `InputError` for a warm-up as long as the run, and for step without milestones.
@@ -34,12 +35,13 @@ def schedule(spec: TrainSpec, steps_per_epoch: int | Sequence[int]) -> Callable[
     if spec.schedule == "step" and not spec.milestones:
         raise illegal("milestones", spec.milestones, "at least one epoch for the step schedule", "Name one.")
 
+    bottom = total if spec.cosine_epochs is None else round(after(spec.warmup_epochs + spec.cosine_epochs))
     drops = [after(m) for m in spec.milestones]
 
     def factor(step: int) -> float:
         rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
         if spec.schedule == "cosine":
-            return rise if step < warmup else (1 + math.cos(math.pi * (step - warmup) / (total - warmup))) / 2
+            return rise if step < warmup else (1 + math.cos(math.pi * (step - warmup) / (bottom - warmup))) / 2
         if spec.schedule == "step":
             return rise * spec.step_factor ** sum(step >= at for at in drops)
         return rise
