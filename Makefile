@@ -1,11 +1,11 @@
-# make demo | test | test-slow | check | format | figures | bench | study-digits | study-keskar — each makes .venv itself when it is missing.
+# make demo | test | test-slow | check | format | figures | bench | study-NAME — each makes .venv itself when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
 # Tests by as many processes as there are cores, up to four: each may need some GiB. One thread for each, also in BLAS.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 export LANDSCAPE_DATA
 
-.PHONY: demo test test-slow check format figures bench study-digits study-keskar
+.PHONY: demo test test-slow check format figures bench study-digits study-keskar study-edge
 
 demo: .venv/.core
 	$(BIN)/landscape demo
@@ -33,6 +33,16 @@ figures: .venv/.core
 # Trains 36 networks and measures them: about ten minutes. `make figures` draws the result.
 study-digits: .venv/.core
 	OMP_NUM_THREADS=1 $(BIN)/python -m landscape.study_digits studies/digits figures/data/correlation.safetensors
+
+# A study of studies/NAME.toml, into figures/data/study-NAME.safetensors; it goes on where it was. JOBS processes.
+JOBS ?= 2
+study-%: studies/%.toml .venv/.core
+	OMP_NUM_THREADS=1 $(BIN)/landscape study $< --jobs $(JOBS)
+	cp studies/$*/study.safetensors figures/data/study-$*.safetensors
+
+# Edge of stability: about three minutes.
+study-edge: .venv/.core
+	OMP_NUM_THREADS=1 PATH="$(abspath $(BIN)):$$PATH" studies/edge.sh studies/edge figures/data
 
 # How Keskar's φ depends on its settings: about five minutes.
 study-keskar: .venv/.core

@@ -37,8 +37,8 @@ def track_series(
             partial=output, overwrite=saving["overwrite"], progress=report,
         )  # fmt: skip
     made = {k: v for k, v in opened.provenance().items() if k not in ("checkpoint", "checkpoint_sha256", "stored")}
-    folders = sorted({str(Path(path).absolute()) for path in checkpoints})
-    store(result, output, {**made, "checkpoints": folders}, saving["as_json"])
+    named = sorted({str(Path(path)) for path in checkpoints})
+    store(result, output, {**made, "checkpoints": named}, saving["as_json"])
 
 
 def _stem(checkpoints: tuple[str, ...]) -> str:

@@ -34,6 +34,33 @@ GALLERY: Pictures = {
     "barriers": ("barriers", ("barrier-64a-64b", "barrier-64a-256", "barrier-64b-256"), {}),
     "barriers_batch_norm": ("barriers", ("barrier-sgd-large-batch", "barrier-large-batch-sam", "barrier-sgd-sam"), {}),
     "digits_batch": ("study", ("study-digits-batch",), {"x": "batch_size", "y": "λ1", "by": "momentum"}),
+    "edges": (
+        "edges",
+        (
+            "edge-lr0.1-rho0",
+            "edge-lr0.13-rho0",
+            "edge-lr0.16-rho0",
+            "edge-lr0.1-rho0.02",
+            "edge-lr0.1-rho0.05",
+            "edge-lr0.1-rho0.1",
+        ),
+        {"names": ["η = 0.1", "η = 0.13", "η = 0.16", "η = 0.1, ρ = 0.02", "η = 0.1, ρ = 0.05", "η = 0.1, ρ = 0.1"]},
+    ),
+    "tabular_sgd": (
+        "study",
+        ("study-tabular",),
+        {"x": "learning_rate", "y": "test loss", "by": "rho", "where": "optimiser=sgd,l2=0"},
+    ),
+    "tabular_adam": (
+        "study",
+        ("study-tabular",),
+        {"x": "learning_rate", "y": "test loss", "by": "rho", "where": "optimiser=adam,l2=0"},
+    ),
+    "random_labels": (
+        "study",
+        ("study-random-labels",),
+        {"x": "data_args.label_noise", "y": "sharpness full ε=0.001 (%)"},
+    ),
     "keskar_dependence": ("dependence", ("keskar-dependence",), {}),
 }
 

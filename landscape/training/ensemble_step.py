@@ -62,8 +62,7 @@ class Optimiser:
         if self.penalised:
             gradient.addcmul_(weights, self.l2)
         if self.decays:
-            torch.mul(self.rate, self.decay, out=self.work)
-            weights.addcmul_(weights.clone(), self.work, value=-factor)
+            weights.mul_(torch.mul(self.rate, self.decay, out=self.work).mul_(-factor).add_(1))
         if self.second is None:
             self._descend(weights, gradient, factor)
             return
