@@ -1,8 +1,8 @@
 """The 576 networks of the tabular study as one batched program, against the trainer one after the other.
 
 192 cells by 3 seeds; all take the same number of gradients, since SAM's train for half as many epochs. The trainer's
-time is measured on 12 networks, three of each of {sgd, adam} by {plain, SAM}, and extrapolated to the grid by kind. error:
-of the sampled networks' final test losses, the largest relative difference between the two. Thousands of steps
+time is measured on 12 networks, three of each of {sgd, adam} by {plain, SAM}, and extrapolated to the grid by kind.
+error: of the sampled networks' final test losses, the largest relative difference between the two. Thousands of steps
 amplify rounding, so that this is no number of a method's accuracy; tests/test_ensemble.py compares short runs.
 """
 

@@ -25,7 +25,7 @@ from landscape.training.ensemble_stack import Progress, train_stack
 from landscape.training.loop import Report
 from landscape.training.outcome import DivergedError, Row
 from landscape.training.prepare import Data, Training, prepare
-from landscape.training.run import write_finished
+from landscape.training.run import threads, write_finished
 
 __all__ = ["Member", "TrainedMember", "save_checkpoint", "save_member", "train_together", "why_alone"]
 
@@ -69,7 +69,8 @@ def train_together(
 
     The order of examples, the short last batch, SAM, clipping, optimiser and schedule are each member's own. A member
     that diverges says so in `diverged` and disturbs no other. test_every_epoch: False measures the test set after a
-    member's last epoch alone, and the other rows have None. workers: threads that train stacks side by side.
+    member's last epoch alone, and the other rows have None. workers: threads that train stacks side by side, and share
+    torch's own.
     progress(steps done, steps in all, note) counts the steps of all members, after each epoch of a stack.
 
     Raises `InputError` when a member, its data and spec do not fit together, and for one that cannot be batched
@@ -90,7 +91,8 @@ def train_together(
     stacks.sort(key=_work, reverse=True)  # the longest first, so that no worker is left with one at the end
     if stacks:
         # Also with one worker: flushing denormal numbers is a setting of the thread, which ends with it.
-        with ThreadPoolExecutor(workers, initializer=_flush_denormals) as pool:
+        each = max(1, torch.get_num_threads() // workers)
+        with threads(each), ThreadPoolExecutor(workers, initializer=_flush_denormals) as pool:
             for done in [pool.submit(train_stack, stack, test_every_epoch, advance) for stack in stacks]:
                 done.result()
     return [TrainedMember(s.training.model.eval(), s.training.spec, tuple(s.rows), s.diverged, s.training)

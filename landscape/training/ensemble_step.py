@@ -60,8 +60,7 @@ class Optimiser:
         """One step from `weights`, in place, at `factor` times the learning rates; the gradient may change."""
         self.steps += 1
         if self.decays and self.spec.optimiser == "adamw":
-            torch.mul(self.rate, self.decay, out=self.work)
-            weights.addcmul_(weights.clone(), self.work, value=-factor)
+            weights.mul_(torch.mul(self.rate, self.decay, out=self.work).mul_(-factor).add_(1))
         elif self.decays:
             gradient.addcmul_(weights, self.decay)
         if self.second is None:

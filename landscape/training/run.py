@@ -76,7 +76,7 @@ def train(
             path = Path(folder)
             stack.enter_context(claimed(path))
             config = _open(path, _configuration(training, dataset, _plain(record or {})))
-            stack.enter_context(_threads(config["environments"][0]["threads"]))
+            stack.enter_context(threads(config["environments"][0]["threads"]))
             run = RunFolder(path, config["record"], pause)
             history = run.restore(training)
             if history and is_last(history[-1], spec):
@@ -178,7 +178,7 @@ def _first_difference(there: Any, here: Any, name: str) -> str | None:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads(count: int) -> Iterator[None]:
     """Inside, torch computes with `count` threads: sums of another number of threads have other bits."""
     before = torch.get_num_threads()
     if count == before:
