@@ -318,3 +318,14 @@ def test_no_members_and_no_workers():
     assert train_together([], toy_data()) == []
     with pytest.raises(InputError, match="workers = 0"):
         train_together([], toy_data(), workers=0)
+
+
+def test_torch_keeps_its_number_of_threads_and_its_random_state():
+    before, state = torch.get_num_threads(), torch.get_rng_state()
+    torch.set_num_threads(2)
+    try:
+        train_together([Member(perceptron(i), replace(BASE, epochs=1)) for i in range(4)], toy_data(), workers=2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(torch.get_rng_state(), state)
