@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from commands import refused, run
 
 from landscape.results import load
 from landscape.surface_values import Values
@@ -18,24 +18,6 @@ from landscape_cli.main import landscape
 
 QUICK = ["--max-matvecs", "200"]
 KESKAR = ["--trials", "1", "--restarts", "1", "--iterations", "2", "--dimension", "5", "--epsilon", "1e-3"]
-
-
-def run(*words: object, code: int = 0) -> click.testing.Result:
-    """Run `landscape WORDS` in this process; a traceback fails the test, whatever the exit code."""
-    result = CliRunner().invoke(landscape, [str(w) for w in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result
-
-
-def refused(*words: object) -> str:
-    """The one line with which a command refuses; exit code 2."""
-    result = run(*words, code=2)
-    lines = result.stderr.strip().splitlines()
-    assert lines[-1].startswith(("landscape: ", "Error: "))
-    assert "Traceback" not in result.output
-    return lines[-1]
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,12 @@ from xml.etree import ElementTree
 import h5py
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from commands import refused, run
 
 from landscape.errors import InputError
 from landscape.exchange import landscaper, loss_landscape, paraview
 from landscape.results import SurfaceResult, load, save
 from landscape.spec import AxesSpec
-from landscape_cli.main import landscape
 
 NONE = np.zeros(0)
 
@@ -315,20 +314,6 @@ def test_trajectory_and_checkpoints_lie_on_the_surface():
 def test_what_cannot_be_drawn_is_refused(draw, changes, words):
     with pytest.raises(InputError, match=words):
         draw(surface(**changes), "train loss")
-
-
-def run(*words: object, code: int = 0):
-    result = CliRunner().invoke(landscape, [str(w) for w in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result
-
-
-def refused(*words: object) -> str:
-    lines = run(*words, code=2).stderr.strip().splitlines()
-    assert len(lines) == 1
-    return lines[0]
 
 
 def test_the_commands_export_and_import(tmp_path):

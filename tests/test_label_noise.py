@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_cli import run
+from commands import run
 
 from landscape.checkpoints import open_checkpoint
 from landscape.data import load_dataset

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cli import refused, run
+from commands import refused, run
 
 from landscape.results import PathResult, load
 

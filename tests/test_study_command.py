@@ -9,9 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
-
-from landscape_cli.main import landscape
+from commands import run
 
 TEXT = """
 [study]
@@ -40,14 +38,6 @@ def _in_a_fresh_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parent.parent))
     Path("tiny.toml").write_text(TEXT)
-
-
-def run(*words: object, code: int = 0):
-    result = CliRunner().invoke(landscape, [str(w) for w in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result
 
 
 def test_run_show_and_go_on():

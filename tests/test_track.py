@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import reference_models
 import torch
-from click.testing import CliRunner
+from commands import refused, run
 from problems import network, prescribed
 from torch import nn
 
@@ -26,7 +26,6 @@ from landscape.series import open_series
 from landscape.spec import HessianSpec, ProblemSpec, TrackSpec
 from landscape.track import Snapshot, measure
 from landscape.track_resume import Step
-from landscape_cli.main import landscape
 
 SPECTRUM = np.array([5.0, 3.0, 2.0, 0.5, 0.1, 0.0, -0.2, -1.0])
 
@@ -306,20 +305,6 @@ def test_a_series_without_an_order_is_refused(steps, says):
 
 
 # -- files, their order, and the command -------------------------------------------------------------------
-
-
-def run(*words: object, code: int = 0):
-    result = CliRunner().invoke(landscape, [str(w) for w in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result
-
-
-def refused(*words: object) -> str:
-    lines = run(*words, code=2).stderr.strip().splitlines()
-    assert lines[-1].startswith(("landscape: ", "Error: "))
-    return lines[-1]
 
 
 @pytest.fixture(scope="module")

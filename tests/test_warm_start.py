@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_cli import refused, run
+from commands import refused, run
 
 from landscape.checkpoints import open_checkpoint, read_weights
 from landscape.training.folder import read_config
