@@ -64,7 +64,8 @@ def sample(members: Sequence[Member]) -> list[int]:
     chosen = []
     for name in dict.fromkeys(map(kind, members)):
         alike = [i for i, member in enumerate(members) if kind(member) == name]
-        chosen += [alike[(2 * k + 1) * len(alike) // (2 * SAMPLED)] for k in range(SAMPLED)]
+        # a stride that is no multiple of a row of the grid, so that decay and radius vary too
+        chosen += [alike[((2 * k + 1) * len(alike) // (2 * SAMPLED) + 5 * k) % len(alike)] for k in range(SAMPLED)]
     return chosen
 
 
