@@ -47,7 +47,7 @@ def grid(data: Dataset, epochs: int, repetitions: int = 3) -> list[Member]:
             network(data, seed),
             TrainSpec(
                 epochs=epochs // 2 if rho else epochs, batch_size=32, optimiser=optimiser, learning_rate=rate,
-                l2=decay, rho=rho, schedule="cosine", seed=seed,
+                momentum=0.0, l2=decay, rho=rho, schedule="cosine", cosine_epochs=epochs / 2, seed=seed,
             ),
         )
         for optimiser, rate, decay, rho, seed in product(("sgd", "adam"), RATES, DECAYS, RADII, range(repetitions))
