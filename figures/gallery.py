@@ -61,6 +61,16 @@ GALLERY: Pictures = {
         ("study-random-labels",),
         {"x": "data_args.label_noise", "y": "sharpness full ε=0.001 (%)"},
     ),
+    "sam_label_noise": (
+        "study",
+        ("study-sam-mnist",),
+        {"x": "rho", "y": "test accuracy (%)", "by": "data_args.label_noise"},
+    ),
+    "sam_curvature": (
+        "study",
+        ("study-sam-mnist",),
+        {"x": "rho", "y": "λ1", "by": "data_args.label_noise"},
+    ),
     "keskar_dependence": ("dependence", ("keskar-dependence",), {}),
 }
 

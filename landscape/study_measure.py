@@ -34,9 +34,9 @@ Undefined = list[tuple[str, str]]
 
 
 def outcome_numbers(opened: Opened, history: Sequence[Mapping[str, Any]], epoch: int) -> Numbers:
-    """Loss and accuracy at the weights, where the training stood, and its best epoch so far by test accuracy or loss.
+    """Loss and accuracy at the weights over `opened`'s examples, where the training stood, and its best epoch so far.
 
-    The best epoch is chosen on the test data, as papers that report a best iteration do; it flatters.
+    That is by test accuracy, or test loss where there is none, as in papers that report a best iteration; it flatters.
     """
     found: Numbers = {"epoch": _exact(epoch)}
     for split in ("train", "test"):

@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +182,10 @@ def _measured(job: Job) -> Iterator[dict[str, Any]]:
         if epoch > history[-1]["epoch"]:
             raise InputError(f"the run ended after epoch {history[-1]['epoch']}, before epoch {epoch} of [measure] at.")
         opened = open_checkpoint(checkpoint_path(folder, epoch), job.problem)
-        found: Numbers = outcome_numbers(opened, history, epoch)
+        # Loss and accuracy are of all examples, also where measurements are of some.
+        all_ = replace(job.problem, examples=None)
+        whole = opened if all_ == job.problem else open_checkpoint(checkpoint_path(folder, epoch), all_)
+        found: Numbers = outcome_numbers(whole, history, epoch)
         undefined: Undefined = []
         for word, spec in job.measurements:
             more, without = numbers_of(opened, word, spec, job.measurements, folder / "measured", str(moment))

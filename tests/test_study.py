@@ -11,7 +11,10 @@ import pytest
 
 from landscape import hessian, study, study_batches, study_run
 from landscape.checkpoints import open_checkpoint, prepare
+from landscape.data import batches
 from landscape.errors import InputError
+from landscape.losses import loss_by_name
+from landscape.problem import Problem
 from landscape.results import StudyResult, load
 from landscape.spec import HessianSpec, ProblemSpec, TrainSpec
 from landscape.study_executors import LocalProcesses
@@ -123,8 +126,12 @@ def test_numbers_are_those_of_the_run_alone(done):
             ("test accuracy (%)", "test_accuracy", 100), ("test loss", "test_loss", 1), ("step", "step", 1),
             ("distance ‖w−w₀‖", "distance", 1),
         ):  # fmt: skip
-            if "test" not in name:  # `examples` limits what is measured on
-                assert column(result, name)[row] == pytest.approx(factor * alone.history[-1][key], rel=1e-6)
+            # of all examples, though `examples` limits what is measured on
+            assert column(result, name)[row] == pytest.approx(factor * alone.history[-1][key], rel=1e-6)
+        whole = Problem(alone.model, loss_by_name("cross_entropy"), batches(dataset.train, 500))
+        loss, accuracy = whole.evaluate(whole.weights)
+        assert column(result, "train loss")[row] == pytest.approx(loss, rel=1e-5)
+        assert column(result, "train accuracy (%)")[row] == pytest.approx(100 * accuracy, rel=1e-9)
         best = max(alone.history, key=lambda line: line["test_accuracy"])
         assert column(result, "best test accuracy (%)")[row] == 100 * best["test_accuracy"]
         assert column(result, "best epoch")[row] == best["epoch"]
