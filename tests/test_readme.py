@@ -32,6 +32,8 @@ def test_python_examples_run(tmp_path, monkeypatch, capsys):
 @pytest.mark.slow
 def test_shell_examples_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (study,) = blocks("toml")
+    Path("batch.toml").write_text(study)
     lines = [line for block in blocks("console") for line in block.splitlines() if line.startswith("landscape ")]
     assert len(lines) >= 5
     for line in lines:
