@@ -1,12 +1,12 @@
 """Steps that a CPU does faster in another way, with the same outcome up to rounding.
 
 Kernels along a short last axis, such as ten classes, are not vectorised: softmax along columns took a tenth of the
-time, and counting hits there a half. Matrix products that lead there are given in columns too (a transposed tensor of
-the same shape), which spares the turning and makes the last of them faster. Loss and hits share the largest output.
-A bias added by the matrix product cost more than one added afterwards.
+time, and counting hits there a half. Matrix products that lead there are given in columns too (`columns`), which
+spares the turning and makes the last of them faster. Loss and hits share the largest output. A bias added
+by the matrix product cost more than one added afterwards.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from landscape.evaluation.first_layer import Once
+from landscape.evaluation.columns import columns_of, in_columns, product_plus_bias
 from landscape.evaluation.stages import uses
 from landscape.products.simplify import without_unneeded
 from landscape.products.tape import Slot, Step, Tape
@@ -27,17 +27,11 @@ _NARROW = 16
 _SUM = 2
 """What PyTorch calls the reduction to a sum."""
 
-_POINTWISE = {
-    aten.relu.default, aten.tanh.default, aten.sigmoid.default, aten.gelu.default, aten.silu.default, aten.elu.default,
-    aten.leaky_relu.default, aten.hardtanh.default, aten.softplus.default, aten.mish.default, aten.sin.default,
-}  # fmt: skip
-"""Operations of one tensor that act on each number and keep the layout."""
-
 
 def faster_on_cpu(tape: Tape) -> Tape:
     """The tape with such steps replaced."""
     tape = _Rewriting(tape).done()
-    return replace(tape, steps=_in_columns(tape.steps))
+    return replace(tape, steps=in_columns(tape.steps))
 
 
 class _Rewriting:
@@ -56,7 +50,7 @@ class _Rewriting:
     def _replaced(self, step: Step) -> Step:
         function, args = step.function, tuple(step.args)
         if function is aten.addmm.default and not step.kwargs and len(args[0].shape) == 1:
-            return replace(step, function=_product_plus_bias)
+            return replace(step, function=product_plus_bias)
         if function is aten.nll_loss_forward.default and args[2] is None and args[3] == _SUM and args[4] < 0:
             softmax, unread = self._by(args[0], aten._log_softmax.default), not self._read(step.outputs[1])
             if softmax is not None and unread and len(args[1].shape) == 1 and _narrow(*softmax.args[:2]):
@@ -85,7 +79,7 @@ class _Rewriting:
 
     def _columns(self, x: Slot) -> Slot:
         """x with its last axis first, contiguous."""
-        return self._made(_turned, x)
+        return self._made(columns_of, x)
 
     def _made(self, function: Callable[..., Any], *args: Slot) -> Slot:
         """The outcome of a step that is put before the one at hand; a second one like it is not needed."""
@@ -99,14 +93,6 @@ class _Rewriting:
 
 def _narrow(x: Any, axis: int, *_: Any) -> bool:
     return isinstance(x, Slot) and len(x.shape) == 2 and x.shape[1] < _NARROW and axis in (1, -1)
-
-
-def _product_plus_bias(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    return torch.mm(x, weight).add_(bias)
-
-
-def _turned(x: Tensor) -> Tensor:
-    return x.t().contiguous()
 
 
 def _places(targets: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -151,74 +137,3 @@ def _hits(scores: _Scores) -> Tensor:
     else:
         found = scores.columns.t().argmax(1) == scores.rows
     return (found if scores.kept is None else found & scores.kept).count_nonzero()
-
-
-# -- matrices of activations in columns ----------------------------------------------------------------
-
-
-def _in_columns(steps: Sequence[Step]) -> list[Step]:
-    """The steps with those matrices of activations transposed, features first, that can be read in that way alone.
-
-    What the slots say of their shapes no longer holds for these.
-    """
-    readers: dict[int, list[Step]] = {}
-    for step in steps:
-        for slot in step.inputs:
-            readers.setdefault(slot.number, []).append(step)
-    makers = {step.outputs[0].number: step for step in steps if step.single and step.outputs[0] and _gives(step)}
-    turned = {number for number in makers if number in readers}
-    while True:
-        kept = {
-            number
-            for number in turned
-            if all(_reads(reader, number, turned) for reader in readers[number])
-            and (makers[number].function not in _POINTWISE or makers[number].inputs[0].number in turned)
-        }
-        if kept == turned:
-            return [_columnwise(step, turned) for step in steps]
-        turned = kept
-
-
-def _gives(step: Step) -> bool:
-    """Whether a step could give a matrix transposed."""
-    owner = getattr(step.function, "__self__", None)
-    return (
-        step.function is _product_plus_bias
-        or (step.function in _POINTWISE and len(step.inputs) == 1)
-        or (isinstance(owner, Once) and step.function == owner.combined and len(owner.layer.out.shape) == 2)
-    )
-
-
-def _reads(reader: Step, number: int, turned: set[int]) -> bool:
-    """Whether a step reads a matrix as well when it is transposed, and gives its own so."""
-    if reader.function is _turned:
-        return True
-    out = reader.outputs[0]
-    alone = [slot.number for slot in reader.inputs].count(number) == 1
-    place = reader.function in _POINTWISE or (reader.function is _product_plus_bias and reader.args[1].number == number)
-    return place and alone and out is not None and out.number in turned
-
-
-def _columnwise(step: Step, turned: set[int]) -> Step:
-    if step.function is _turned and step.inputs[0].number in turned:
-        return replace(step, function=_same)
-    if not step.single or step.outputs[0] is None or step.outputs[0].number not in turned:
-        return step
-    if step.function is _product_plus_bias:
-        return replace(step, function=_product_of_columns if step.args[1].number in turned else _product_in_columns)
-    owner = getattr(step.function, "__self__", None)
-    if isinstance(owner, Once):
-        owner.turned = True
-    return step
-
-
-def _same(x: Tensor) -> Tensor:
-    return x
-
-
-def _product_in_columns(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    return _product_of_columns(bias, x.t(), weight)
-
-
-def _product_of_columns(bias: Tensor, columns: Tensor, weight: Tensor) -> Tensor:
-    return torch.mm(weight.t(), columns).add_(bias.unsqueeze(1))

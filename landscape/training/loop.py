@@ -38,13 +38,14 @@ def epochs(training: Training, done: int = 0, report: Report | None = None) -> I
     swa_test_accuracy, None before the first.
 
     report(steps done, steps in all, note) is called after every step. SAM's second pass sees the same batch as the
-    first. The gradient is clipped as the optimiser sees it. Ends after the last epoch,
-    or after the first whose train_loss is at most `spec.until_loss` or train_accuracy at least `spec.until_accuracy`.
+    first. The gradient is clipped as the optimiser sees it. Ends after the last epoch, or after the first whose
+    train_loss is at most `spec.until_loss` or train_accuracy at least `spec.until_accuracy`.
 
     Raises `DivergedError` at the end of an epoch that leaves a loss or weight that is not finite.
     """
     spec, model, optimiser = training.spec, training.model, training.optimiser
     steps, note = training.steps, ""
+    total = sum(steps)
     rate = schedule(spec, steps)
     for epoch in range(done + 1, len(steps) + 1):
         begun, step = time.monotonic(), sum(steps[: epoch - 1])
@@ -68,7 +69,7 @@ def epochs(training: Training, done: int = 0, report: Report | None = None) -> I
                 training.averages.after_step()
                 step += 1
                 if report is not None:
-                    report(step, sum(steps), note)
+                    report(step, total, note)
         gather(training, average)
         training.averages.after_epoch(epoch, lambda: in_order(training))
         row = {"epoch": epoch, "step": step, "lr": optimiser.param_groups[0]["lr"], **outcome(training, average)}

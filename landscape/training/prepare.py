@@ -134,7 +134,7 @@ def prepare(
     )  # fmt: skip
     _check_parts(spec, smallest)
     if spec.data_parallel:
-        check_group(training.sizes, smallest)
+        check_group((size for epoch in range(len(training.steps)) for size in training.sizes_of(epoch + 1)), smallest)
         copy_from_first(model)
         foreach.copy_(training.initial, [p.detach() for p in parameters])
     if spec.until_accuracy is not None and training.loss.hits is None:
