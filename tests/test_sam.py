@@ -99,6 +99,21 @@ def test_illegal_radius(bad):
         pass
 
 
+@pytest.mark.parametrize("alias", ["view", "numpy", "tied", "part", "none"])
+def test_whoever_sees_the_memory_of_a_parameter_sees_the_ascent(alias):
+    whole = torch.arange(1.0, 9.0)
+    p = torch.nn.Parameter(whole[:4] if alias == "part" else whole[:4].clone())
+    others = {
+        "view": lambda: p.detach(), "numpy": lambda: torch.from_numpy(p.detach().numpy()),
+        "tied": lambda: torch.nn.Parameter(p.data), "part": lambda: whole[:4], "none": lambda: p,
+    }  # fmt: skip
+    other, before, place = others[alias](), p.detach().clone(), p.data_ptr()
+    p.square().sum().backward()
+    with ascended([p], 1.0):
+        assert not torch.equal(p, before) and torch.equal(other, p)
+    assert torch.equal(p, before) and torch.equal(other, before) and p.data_ptr() == place
+
+
 def test_gradient_at_the_ascended_point_is_applied_at_the_point():
     a = torch.diag(torch.tensor([1.0, 10.0, 0.1], dtype=torch.float64))
     w = nn.Parameter(torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64))

@@ -68,7 +68,7 @@ def _sharpness_aware(
     reduce(parameters)
     if overflowed(training):
         return
-    plain = [p.grad for p in parameters]
+    plain = [p.grad for p in parameters] if spec.sam_variant == "gsam" else []
     _remember(training)
     if spec.sam_variant == "friendly":
         leave_out_mean(training.state.mean, parameters, spec.friendly_sigma)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from landscape.errors import illegal
 from landscape.training import foreach
 
-_ROW = 256
+_ROW = 1024
 """Numbers in a row of `norm`."""
 
 
@@ -49,23 +49,37 @@ def ascended(
     if not moving:
         yield
         return
-    saved = [p.detach().clone() for p in moving]
+    swapped = [foreach.owns_memory(p) for p in moving]
+    there = _ascent(moving, float(rho), adaptive, float(eta))
+    here = [p.data if own else p.detach().clone() for p, own in zip(moving, swapped, strict=True)]
     try:
-        _ascend(moving, float(rho), adaptive, float(eta))
+        _put(moving, there, swapped)
         yield
     finally:
-        with torch.no_grad():
-            foreach.copy_(moving, saved)
+        _put(moving, here, swapped)
 
 
 @torch.no_grad()
-def _ascend(parameters: list[Tensor], rho: float, adaptive: bool, eta: float) -> None:
+def _put(parameters: list[Tensor], values: list[Tensor], swapped: list[bool]) -> None:
+    """Give each parameter its value: as its memory where it is `swapped`, which costs nothing, else into its memory."""
+    for p, value, swap in zip(parameters, values, swapped, strict=True):
+        if swap:
+            p.data = value
+        else:
+            p.copy_(value)
+
+
+@torch.no_grad()
+def _ascent(parameters: list[Tensor], rho: float, adaptive: bool, eta: float) -> list[Tensor]:
+    """w + ε̂ in memory of its own."""
     gradients = [dense_gradient(p) for p in parameters]
     scales = [p.abs().add_(eta) if adaptive and p.dim() > 1 else None for p in parameters]
     scaled = [g if t is None else g * t for g, t in zip(gradients, scales, strict=True)]
     factor = rho / (norm(scaled) + 1e-12)
-    for p, d, t in zip(parameters, scaled, scales, strict=True):
-        p.addcmul_(d if t is None else d.mul_(t), factor.to(p))  # one pass through memory, where ·, + are three
+    return [
+        torch.addcmul(p, d if t is None else d.mul_(t), factor.to(p))  # one pass through memory, where ·, + are three
+        for p, d, t in zip(parameters, scaled, scales, strict=True)
+    ]
 
 
 def dense_gradient(p: Tensor) -> Tensor:
@@ -86,8 +100,11 @@ def _square(t: Tensor) -> Tensor:
     torch's norm of 10⁷ float32 numbers on the CPU is off by 1e-3, and its norm in float64 takes twice as long.
     """
     flat, whole = t.reshape(-1), t.numel() // _ROW * _ROW
-    rows = torch.linalg.vector_norm(flat[:whole].view(-1, _ROW), dim=1).double().square().sum()
-    return rows + torch.linalg.vector_norm(flat[whole:], dtype=torch.float64).square()
+    rest = torch.linalg.vector_norm(flat[whole:], dtype=torch.float64).square()
+    if whole == 0:
+        return rest
+    rows = torch.linalg.vector_norm(flat[:whole].view(-1, _ROW), dim=1).double()
+    return torch.dot(rows, rows) if whole == len(flat) else rest + torch.dot(rows, rows)
 
 
 @contextmanager
