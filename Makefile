@@ -5,7 +5,7 @@ BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 export LANDSCAPE_DATA
 
-.PHONY: demo test test-slow check format figures bench study-digits study-keskar study-edge
+.PHONY: demo test test-slow check format figures bench study-digits study-dependence
 
 demo: .venv/.core
 	$(BIN)/landscape demo
@@ -34,19 +34,19 @@ figures: .venv/.core
 study-digits: .venv/.core
 	OMP_NUM_THREADS=1 $(BIN)/python -m landscape.study_digits studies/digits figures/data/correlation.safetensors
 
-# A study of studies/NAME.toml, into figures/data/study-NAME.safetensors; it goes on where it was. JOBS processes.
+# The study of studies/NAME.toml, in JOBS processes, into figures/data/study-NAME.safetensors, and then what the commands
+# of studies/NAME.sh make of its runs. It goes on where it was.
 JOBS ?= 2
-study-%: studies/%.toml .venv/.core
-	OMP_NUM_THREADS=1 $(BIN)/landscape study $< --jobs $(JOBS)
-	cp studies/$*/study.safetensors figures/data/study-$*.safetensors
-
-# Edge of stability: about three minutes.
-study-edge: .venv/.core
-	OMP_NUM_THREADS=1 PATH="$(abspath $(BIN)):$$PATH" studies/edge.sh studies/edge figures/data
+study-%: .venv/.core
+	@test -e studies/$*.toml -o -e studies/$*.sh || { echo "no study $*: see studies/"; exit 2; }
+	export OMP_NUM_THREADS=1 PATH="$(abspath $(BIN)):$$PATH"; set -e; if test -e studies/$*.toml; then \
+	  landscape study studies/$*.toml --jobs $(JOBS); \
+	  cp studies/$*/study.safetensors figures/data/study-$*.safetensors; fi; \
+	if test -e studies/$*.sh; then bash studies/$*.sh studies/$* figures/data; fi
 
 # How Keskar's φ depends on its settings: about five minutes.
-study-keskar: .venv/.core
-	$(BIN)/python -m landscape.study_keskar studies/keskar figures/data/keskar-dependence.safetensors
+study-dependence: .venv/.core
+	$(BIN)/python -m landscape.study_keskar studies/dependence figures/data/keskar-dependence.safetensors
 
 bench: .venv/.peers
 	$(BIN)/python -m benchmarks.run

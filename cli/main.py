@@ -336,7 +336,7 @@ def track(
     track_series(checkpoints, steps, initial, problem, spec, saving)
 
 
-@landscape.group(cls=DefaultGroup, subcommand_metavar="[run] SPEC.toml | show SPEC.toml")
+@landscape.group(cls=DefaultGroup, subcommand_metavar="[run] SPEC.toml | show SPEC.toml | runs SPEC.toml")
 def study() -> None:
     """Many trainings × seeds × measurements, declared in one file, and one table of all.
 
@@ -372,6 +372,18 @@ def study_show(path: str, csv: bool) -> None:
     from .study import show_study
 
     show_study(path, csv)
+
+
+@study.command("runs")
+@click.argument("path", type=click.Path(), metavar="SPEC.toml|OUTPUT")
+@click.option(
+    "--where", multiple=True, callback=pairs, metavar="NAME=VALUE", help="Runs with this setting alone; repeat."
+)
+def study_runs(path: str, where: Any) -> None:
+    """The folders of the runs that are done, one a line: what other commands are given of a study."""
+    from .study import list_runs
+
+    list_runs(path, dict(where))
 
 
 @landscape.command()

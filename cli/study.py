@@ -1,14 +1,15 @@
 """What `landscape study` does once it is parsed: plan, execute, show."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
 
 from landscape import study
+from landscape.arguments import literal
 from landscape.errors import InputError, illegal
 from landscape.study_executors import Executor, LocalProcesses, in_this_process
-from landscape.study_spec import StudySpec
+from landscape.study_spec import StudySpec, word
 from landscape.study_table import cells_table, to_csv
 
 from . import tables
@@ -41,11 +42,37 @@ def show_study(path: str, csv: bool) -> None:
     spec, folder = study.open_study(path)
     result = study.collect(spec, folder)
     if not result.runs:
-        raise InputError(f"no run of {folder} is done yet. Execute it: landscape study {path}")
+        raise _nothing_done(path, folder)
     if csv:
         click.echo(to_csv(cells_table(result)), nl=False)
     else:
         tables.show(result)
+
+
+def list_runs(path: str, where: Mapping[str, str]) -> None:
+    """The folders of the runs that are done and have these settings, one a line, for other commands."""
+    spec, folder = study.open_study(path)
+    known = (*spec.factors, "seed")
+    for name in where:
+        if name not in known:
+            raise illegal("--where", name, f"one of {', '.join(known)}", "Write NAME=VALUE.")
+    jobs = study.progress_of(study.plan(spec, folder)).done
+    if not jobs:
+        raise _nothing_done(path, folder)
+    settings = [{**job.run.setting, "seed": job.run.train.seed} for job in jobs]
+    chosen = [
+        job for job, setting in zip(jobs, settings, strict=True)
+        if all(word(setting[name]) in (value, word(literal(value))) for name, value in where.items())
+    ]  # fmt: skip
+    if not chosen:
+        said = " ".join(f"{name}={value}" for name, value in where.items())
+        raise InputError(f"no run of {folder} that is done has {said}. See landscape study show {path}")
+    for job in chosen:
+        click.echo(folder / "runs" / job.run.name)
+
+
+def _nothing_done(path: str, folder: Path) -> InputError:
+    return InputError(f"no run of {folder} is done yet. Execute it: landscape study {path}")
 
 
 def _executor(jobs: int | None, cluster: str | None) -> Executor:

@@ -2,6 +2,7 @@
 
     OUTPUT/study.toml            the file, as it was last run
     OUTPUT/runs/NAME/            each run; see `landscape.study_run`
+    OUTPUT/starts/NAME/          with a table [start]: what the runs of a seed start from
     OUTPUT/study.safetensors     the result; runs.csv and cells.csv (with pyarrow also .parquet) its tables
 
 What is done is what has an outcome on disk, so that a study that was killed goes on with the runs that have none.
@@ -22,7 +23,7 @@ from landscape.study_batches import batches, perform_batch
 from landscape.study_executors import Executor, in_this_process
 from landscape.study_file import read_study
 from landscape.study_result import StudyResult
-from landscape.study_run import FAILED, Job, failed, read_outcome
+from landscape.study_run import FAILED, Job, begin, failed, read_outcome, start_folder
 from landscape.study_spec import StudyRun, StudySpec
 from landscape.study_table import write_tables
 from landscape.training.folder import claimed
@@ -90,6 +91,8 @@ def execute(
         jobs = plan(spec, output)
         state = progress_of(jobs)
         todo = {job.run.name for job in (*state.pending, *(state.failed if retry else ()))}
+        for _ in executor(begin, _starts(jobs, todo)):
+            pass  # what could not be trained fails again, and is told, in the runs that start from it
         work = batches(jobs, todo, spec.options.together)
         done = len(jobs) - len(todo)
         for number, outcomes, why in executor(perform_batch, work) if work else ():
@@ -103,6 +106,11 @@ def execute(
         save(result, output / RESULT)
         write_tables(result, output)
     return result
+
+
+def _starts(jobs: Sequence[Job], todo: set[str]) -> list[Job]:
+    """A job for each run that must be there before others can start from it."""
+    return list({start_folder(job): job for job in jobs if job.run.start is not None and job.run.name in todo}.values())
 
 
 def open_study(path: str | os.PathLike[str]) -> tuple[StudySpec, Path]:

@@ -35,14 +35,15 @@ class Batch:
 def batches(jobs: Sequence[Job], todo: set[str], together: bool) -> list[Batch]:
     """The jobs in batches, those that can be trained as one stack in one; batches with nothing to do are left out.
 
-    Together are runs of one source and kind for which `why_alone` gives no reason, and that keep no more checkpoints
-    than the first and the last, which is all that a stack has: those with `save_every` of at least `epochs`.
+    Together are runs of one source and kind for which `why_alone` gives no reason, with initial weights of their own,
+    and that keep no more checkpoints than the first and the last, which is all that a stack has: those with
+    `save_every` of at least `epochs`.
     """
     groups: dict[Hashable, list[Job]] = {}
     known: dict[Hashable, bool] = {}
     for job in jobs:
         key = (job.run.source, kind(job.run.train))
-        stacks = together and _keeps_ends_alone(job)
+        stacks = together and job.run.start is None and _keeps_ends_alone(job)
         if stacks and key not in known:
             known[key] = _stacks(job)
         groups.setdefault(key if stacks and known[key] else job.run.name, []).append(job)
@@ -79,7 +80,7 @@ def _train_together(jobs: Sequence[Job]) -> None:
         trained = train_together(members, dataset, source.loss, choose_device(source.device))
     for job, member in zip(jobs, trained, strict=True):
         if member.diverged is None and not holds_something(job):
-            save_member(member, dataset, job.folder, record_of(job))
+            save_member(member, dataset, job.folder, record_of(job.run.source))
 
 
 def holds_something(job: Job) -> bool:

@@ -4,16 +4,26 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import Field, fields
+from dataclasses import Field, dataclass, fields
 from typing import Any, NoReturn, TypeVar
 
 from landscape.errors import InputError, illegal
-from landscape.fields import Spec
+from landscape.fields import Spec, option
 from landscape.spec import SourceSpec, TrainSpec
 
 ARGUMENTS = ("model_args", "data_args")
 """Tables of texts for a factory, whose own signature types them."""
 
+
+@dataclass(frozen=True)
+class StartSpec(Spec):
+    """What a run says of the run of [start]."""
+
+    start_epoch: int | None = option(None, "epoch of the run of [start] that a run starts from; default: the last",
+                                     minimum=0)  # fmt: skip
+
+
+_START = {item.name: item for item in fields(StartSpec)}
 _TRAIN = {item.name: item for item in fields(TrainSpec)}
 _SOURCE = {item.name: item for item in fields(SourceSpec)}
 
@@ -21,11 +31,11 @@ S = TypeVar("S", bound=Spec)
 
 
 def known_as(key: str) -> Field | None:
-    """The field that a key of [grid], [[runs]] or [[when]] means; None for a key that is none."""
+    """The field that a key of [start], [grid], [[runs]] or [[when]] means; None for a key that is none."""
     first, dot, rest = key.partition(".")
     if dot:
         return _SOURCE[first] if first in ARGUMENTS and rest else None
-    return None if key in ARGUMENTS else _TRAIN.get(key) or _SOURCE.get(key)
+    return None if key in ARGUMENTS else _TRAIN.get(key) or _SOURCE.get(key) or _START.get(key)
 
 
 def flat(table: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -63,13 +73,14 @@ def built(spec: type[S], values: Mapping[str, Any], where: str, also: Sequence[s
         raise InputError(f"{where}: {error}") from None
 
 
-def parted(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Flat values as those of the source and those of the training; arguments as pairs."""
+def parted(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Flat values as those of the source, of the training and of its start; arguments as pairs."""
     source: dict[str, Any] = {key: value for key, value in values.items() if key in _SOURCE}
     for name in ARGUMENTS:
         start = f"{name}."
         source[name] = tuple((k.removeprefix(start), v) for k, v in values.items() if k.startswith(start))
-    return source, {key: value for key, value in values.items() if key in _TRAIN}
+    train, start = ({key: value for key, value in values.items() if key in known} for known in (_TRAIN, _START))
+    return source, train, start
 
 
 def _fit(item: Field, value: Any, where: str) -> Any:

@@ -3,6 +3,7 @@
     [study]      name, seeds (how many, or a list), threads, together
     [source]     model, model_args, data, data_args, … as of `landscape train`
     [train]      how every run is trained, unless something below says otherwise
+    [start]      fields in which a run differs that is trained first, one for each seed: the others start from it
     [grid]       field = [value, …]: every combination
     [[runs]]     name, and fields: one table for each; with a grid, each is crossed with it
     [[when]]     field = value or [value, …], set = { field = value }: runs with such values are trained so
@@ -11,6 +12,7 @@
     [table]      by = [factor, …]: what makes a cell; columns = [name, …]: those shown
 
 A field is one of [train] or [source], or `model_args.NAME`, `data_args.NAME`; "none" switches an optional one off.
+With [start] there is also `start_epoch`, after which of its epochs the weights are taken; the last unless named.
 The engine `auto` is faster for many products, but chooses by time: the last bits of its eigenvalues may differ between
 two executions.
 """
@@ -28,7 +30,7 @@ from landscape.study_fields import built, unknown
 from landscape.study_runs import read_runs
 from landscape.study_spec import LAST, WORDS, StudyOptions, StudyRun, StudySpec
 
-_TABLES = ("study", "source", "train", "grid", "runs", "when", "problem", "measure", "table")
+_TABLES = ("study", "source", "train", "start", "grid", "runs", "when", "problem", "measure", "table")
 
 
 def read_study(path: str | os.PathLike[str]) -> StudySpec:

@@ -57,6 +57,16 @@ def outcome_numbers(opened: Opened, history: Sequence[Mapping[str, Any]], epoch:
     return found | {"training seconds": _exact(round(sum(row["seconds"] for row in rows), 3))}
 
 
+def start_numbers(history: Sequence[Mapping[str, Any]], epoch: int) -> Numbers:
+    """Loss and accuracy that the run had from which another one starts; none at its initial weights."""
+    found: Numbers = {"start epoch": _exact(epoch)}
+    for row in (row for row in history if row["epoch"] == epoch):
+        found["start train loss"] = _exact(row["train_loss"])
+        if row["test_accuracy"] is not None:
+            found["start test accuracy (%)"] = _exact(100 * row["test_accuracy"])
+    return found
+
+
 def _exact(value: Any) -> tuple[float, float]:
     return float(value), _NONE
 

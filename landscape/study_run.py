@@ -3,6 +3,7 @@
 RUN/config.json, checkpoints/, …     the run, as `landscape.training.run.train` keeps it
 RUN/measured/WORD-MOMENT-DIGEST      a result file for each measurement; the digest is of what was asked
 RUN/study.json                       the outcome: written last, so that what has none is not done
+../starts/NAME/                      a run that others start from
 """
 
 import json
@@ -12,19 +13,19 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from landscape.checkpoints import choose_device, open_checkpoint, prepare
+from landscape.checkpoints import begun_from, choose_device, load_into, open_checkpoint, prepare
 from landscape.errors import InputError
 from landscape.fields import Spec
 from landscape.files import read_bytes, write_atomically
-from landscape.spec import ProblemSpec
-from landscape.study_measure import Numbers, Undefined, numbers_of, outcome_numbers
+from landscape.spec import ProblemSpec, SourceSpec, TrainSpec
+from landscape.study_measure import Numbers, Undefined, numbers_of, outcome_numbers, start_numbers
 from landscape.study_spec import LAST, StudyRun
 from landscape.training.folder import checkpoint_path, claimed, read_history
 from landscape.training.run import train
@@ -90,15 +91,45 @@ def perform(job: Job) -> dict[str, Any]:
 
 
 def train_alone(job: Job) -> None:
-    """Train the run in its folder, or go on there; a finished one is left as it is."""
-    source, spec = job.run.source, job.run.train
-    model, dataset = prepare(ProblemSpec.from_dict(source.to_dict()), spec.seed)
-    train(model, dataset, spec, job.folder, record_of(job), None, choose_device(source.device), source.loss)
+    """Train the run in its folder, or go on there; a finished one is left as it is. So is what it starts from."""
+    begun = None
+    if job.run.start is not None:
+        _train_start(job)
+        begun = checkpoint_path(start_folder(job), job.run.start.epoch)
+    _train(job.run.source, job.run.train, job.folder, begun)
 
 
-def record_of(job: Job) -> dict[str, Any]:
-    """How the run's model and data are made, as `landscape train` records it."""
-    return {name: getattr(job.run.source, name) for name in ("model", "model_args", "data", "data_args", "loss")}
+def begin(job: Job) -> None:
+    """Train the run that this one starts from; what goes wrong is told by every run that would start from it."""
+    with _ONE, _setting(job), suppress(Exception):
+        _train_start(job)
+
+
+def _train_start(job: Job) -> None:
+    assert job.run.start is not None
+    _wait_for(start_folder(job), patience=math.inf)
+    _train(job.run.start.source, job.run.start.train, str(start_folder(job)))
+
+
+def start_folder(job: Job) -> Path:
+    """Where the run lies that this one starts from: beside the study's runs, shared by those of one seed."""
+    assert job.run.start is not None
+    return Path(job.folder).parent.parent / "starts" / job.run.start.name
+
+
+def _train(source: SourceSpec, spec: TrainSpec, folder: str, begun: Path | None = None) -> None:
+    """begun: the checkpoint whose weights it starts from, None for initial weights."""
+    problem, record = ProblemSpec.from_dict(source.to_dict()), record_of(source)
+    model, dataset = prepare(problem, spec.seed)
+    if begun is not None:
+        _, weights, record["start"] = begun_from(problem, begun, source.data or "digits")
+        load_into(model, weights)
+    train(model, dataset, spec, folder, record, None, choose_device(source.device), source.loss)
+
+
+def record_of(source: SourceSpec) -> dict[str, Any]:
+    """How a run's model and data are made, as `landscape train` records it."""
+    return {name: getattr(source, name) for name in ("model", "model_args", "data", "data_args", "loss")}
 
 
 def failed(job: Job, reason: str) -> dict[str, Any]:
@@ -144,9 +175,9 @@ def forget(folder: str) -> None:
         path.unlink(missing_ok=True)
 
 
-def _wait_for(folder: Path) -> None:
-    """Wait for another process to leave the folder. Raises `InputError` when it does not."""
-    deadline = time.monotonic() + _PATIENCE
+def _wait_for(folder: Path, patience: float = _PATIENCE) -> None:
+    """Wait for another process to leave the folder. Raises `InputError` when it does not for so many seconds."""
+    deadline = time.monotonic() + patience
     while True:
         try:
             with claimed(folder):
@@ -186,6 +217,8 @@ def _measured(job: Job) -> Iterator[dict[str, Any]]:
         all_ = replace(job.problem, examples=None)
         whole = opened if all_ == job.problem else open_checkpoint(checkpoint_path(folder, epoch), all_)
         found: Numbers = outcome_numbers(whole, history, epoch)
+        if job.run.start is not None:
+            found |= start_numbers(read_history(start_folder(job)), job.run.start.epoch)
         undefined: Undefined = []
         for word, spec in job.measurements:
             more, without = numbers_of(opened, word, spec, job.measurements, folder / "measured", str(moment))

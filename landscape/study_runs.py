@@ -1,4 +1,7 @@
-"""The trainings of a study's file: [source] and [train], crossed with [grid] and [[runs]], changed by [[when]]."""
+"""The trainings of a study's file: [source] and [train], crossed with [grid] and [[runs]], changed by [[when]].
+
+With a table [start], each begins with the weights of another run, which is trained first.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -7,8 +10,8 @@ from typing import Any
 
 from landscape.errors import InputError, illegal
 from landscape.spec import SourceSpec, TrainSpec
-from landscape.study_fields import ARGUMENTS, built, fitting, flat, known_as, parted, unknown
-from landscape.study_spec import RUN, StudyRun
+from landscape.study_fields import ARGUMENTS, StartSpec, built, fitting, flat, known_as, parted, unknown
+from landscape.study_spec import RUN, Start, StudyRun
 
 
 def read_runs(tables: Mapping[str, Any], seeds: Sequence[int]) -> tuple[list[StudyRun], tuple[str, ...]]:
@@ -27,6 +30,7 @@ def read_runs(tables: Mapping[str, Any], seeds: Sequence[int]) -> tuple[list[Stu
         if key in varied:
             raise illegal("[grid] key", key, "none that [[runs]] set", "Vary it in one place.")
     factors = (*((RUN,) if named else ()), *varied, *grid)
+    first = base | _start(tables["start"]) if "start" in tables else None
     rules = [_rule(table, number, factors) for number, table in enumerate(tables.get("when", ()), start=1)]
     runs: dict[str, StudyRun] = {}
     for (name, own), combination in product(named or [("", {})], product(*grid.values())):
@@ -36,20 +40,40 @@ def read_runs(tables: Mapping[str, Any], seeds: Sequence[int]) -> tuple[list[Stu
                 values |= changes
         setting = {key: name if key == RUN else _value(values, key) for key in factors}
         for seed in seeds:
-            run = _run(setting, values, seed)
+            run = _run(setting, values, seed, first)
             if run.name in runs:
                 raise InputError(f"the run {run.name} is there twice. Leave out what [grid] or [[runs]] repeat.")
             runs[run.name] = run
     return list(runs.values()), factors
 
 
-def _run(setting: Mapping[str, Any], values: Mapping[str, Any], seed: int) -> StudyRun:
-    source, train = parted(values)
+def _run(setting: Mapping[str, Any], values: Mapping[str, Any], seed: int, first: Mapping[str, Any] | None) -> StudyRun:
+    """first: the values of the run that it starts from, if there is one."""
     where = " ".join(["run", *(f"{key}={value}" for key, value in setting.items())])
+    source, train, start = _specs(values, seed, where)
+    if first is None:
+        if start.start_epoch is not None:
+            raise illegal(f"{where}: start_epoch", start.start_epoch, "left out without a table [start]",
+                          "[start] says how the run before is trained; it may be empty.")  # fmt: skip
+        return StudyRun(setting, source, train)
+    before, how, _ = _specs(first, seed, "[start]")
+    last = how.adapted().epochs
+    epoch = last if start.start_epoch is None else start.start_epoch
+    if epoch > last or (epoch % how.save_every and epoch != last):
+        raise illegal(f"{where}: start_epoch", epoch, "an epoch that the run of [start] keeps",
+                      f"It has {last} and keeps every {how.save_every}th: see its save_every.")  # fmt: skip
+    return StudyRun(setting, source, train, Start(before, how, epoch))
+
+
+def _specs(values: Mapping[str, Any], seed: int, where: str) -> tuple[SourceSpec, TrainSpec, StartSpec]:
+    source, train, start = parted(values)
     if not source.get("model"):
         raise illegal("[source] model", source.get("model"), "a model's name or factory", 'For example "mlp".')
     source.setdefault("data", "digits")
-    return StudyRun(setting, built(SourceSpec, source, where), built(TrainSpec, {**train, "seed": seed}, where))
+    return (
+        built(SourceSpec, source, where), built(TrainSpec, {**train, "seed": seed}, where),
+        built(StartSpec, start, where),
+    )  # fmt: skip
 
 
 def _settings(table: Mapping[str, Any], where: str, spec: type) -> dict[str, Any]:
@@ -58,6 +82,14 @@ def _settings(table: Mapping[str, Any], where: str, spec: type) -> dict[str, Any
         if key not in own - {"seed"}:
             unknown(f"{where} key", key, sorted(own - {"seed"}), "[study] has the seeds." if key == "seed" else "")
     return {key: fitting(key, value, where) for key, value in flat(table, where).items()}
+
+
+def _start(table: Mapping[str, Any]) -> dict[str, Any]:
+    if "start_epoch" in table:
+        raise illegal(
+            "[start] start_epoch", table["start_epoch"], "a field of [grid], [[runs]] or [[when]]", "Move it."
+        )
+    return _checked(table, "[start]")
 
 
 def _grid(table: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:

@@ -47,15 +47,31 @@ class StudyOptions(Spec):
 
 
 @dataclass(frozen=True)
+class Start:
+    """The run that others start from, of the same seed, and after which of its epochs."""
+
+    source: SourceSpec
+    train: TrainSpec
+    epoch: int
+
+    @property
+    def name(self) -> str:
+        """The folder of the run, one for all epochs."""
+        return f"seed={self.train.seed}-{digest(self.source, self.train)}"
+
+
+@dataclass(frozen=True)
 class StudyRun:
     """One training of a study.
 
-    setting: the value of every factor, in their order. seed is `train.seed`.
+    setting: the value of every factor, in their order. seed is `train.seed`. start: whose weights it starts from,
+    None for initial weights of its own.
     """
 
     setting: Mapping[str, Any]
     source: SourceSpec
     train: TrainSpec
+    start: Start | None = None
 
     @property
     def label(self) -> str:
@@ -66,7 +82,8 @@ class StudyRun:
     def name(self) -> str:
         """The folder of the run: readable, and with a digest of everything that decides its weights."""
         words = re.sub(r"[^A-Za-z0-9._=+,-]+", "_", f"{self.label} seed={self.train.seed}".strip())
-        return f"{words[:100].strip('._')}-{digest(self.source, self.train)}"
+        start = None if self.start is None else [self.start.name, self.start.epoch]
+        return f"{words[:100].strip('._')}-{digest(self.source, self.train, words=start)}"
 
 
 @dataclass(frozen=True)

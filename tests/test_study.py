@@ -308,3 +308,46 @@ def test_a_run_that_another_process_trains_stays_to_do(tmp_path, monkeypatch):
     assert "another process is training" in outcome["reason"]
     assert study_run.read_outcome(job) is None
     assert study_run.perform(job)["status"] == "done"
+
+
+WARM = """
+[start]
+batch_size = 64
+epochs = 3
+[grid]
+start_epoch = [0, 3]
+"""
+
+
+def test_runs_start_from_the_checkpoints_of_another_run(tmp_path):
+    """Keskar's Figure 5: a large batch from the iterates of a small one, equal to doing so by hand."""
+    text = TEXT.replace("seeds = 3", "seeds = 2").replace("[grid]\nlearning_rate = [0.05, 0.2]", WARM)
+    spec = spec_of(text, tmp_path)
+    result = study.execute(spec, tmp_path / "out", LocalProcesses(2))
+    assert not result.failures
+    assert len(list((tmp_path / "out" / "starts").iterdir())) == 2, "one for each seed"
+    table = dict(zip(result.runs, result.values, strict=True))
+    for run in spec.runs:
+        assert run.start is not None
+        first = tmp_path / f"first-{run.train.seed}"
+        problem = ProblemSpec.from_dict(run.source.to_dict())
+        model, dataset = prepare(problem, run.train.seed)
+        history = train(model, dataset, run.start.train, first).history
+        begun = open_checkpoint(f"{first}@{run.start.epoch}", problem).model
+        trained = train(begun, dataset, run.train)
+        found = dict(zip(result.columns, table[run.name], strict=True))
+        assert found["distance ‖w−w₀‖"] == pytest.approx(trained.history[-1]["distance"], rel=1e-12)
+        assert found["start epoch"] == run.start.epoch
+        if run.start.epoch:
+            assert found["start test accuracy (%)"] == 100 * history[-1]["test_accuracy"]
+        else:
+            assert np.isnan(found["start test accuracy (%)"])
+
+
+def test_a_start_that_fails_is_the_reason_of_each_run(tmp_path):
+    text = TEXT.replace(
+        "[grid]\nlearning_rate = [0.05, 0.2]", WARM.replace("epochs = 3", "epochs = 3\nlearning_rate = 1e30")
+    )
+    result = study.execute(spec_of(text, tmp_path), tmp_path / "out")
+    assert len(result.failures) == 6
+    assert all("diverged in epoch 1" in why for why in result.failures.values())

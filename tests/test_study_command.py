@@ -40,6 +40,20 @@ def _in_a_fresh_folder(tmp_path, monkeypatch):
     Path("tiny.toml").write_text(TEXT)
 
 
+def test_folders_of_runs_for_other_commands():
+    assert "no run of tiny is done" in run("study", "runs", "tiny.toml", code=2).stderr
+    run("study", "tiny.toml")
+    folders = run("study", "runs", "tiny.toml").stdout.split()
+    assert len(folders) == 4
+    assert all((Path(folder) / "config.json").is_file() for folder in folders)
+    one = run("study", "runs", "tiny.toml", "--where", "learning_rate=5e-2", "--where", "seed=1").stdout.split()
+    assert [Path(folder).name.rpartition("-")[0] for folder in one] == ["learning_rate=0.05_seed=1"]
+    assert "rate=0.05" in run("inspect", one[0]).stdout
+    refused = run("study", "runs", "tiny.toml", "--where", "rate=1", code=2).stderr
+    assert "--where = 'rate' is not legal: it must be one of learning_rate, seed" in refused
+    assert "has seed=7" in run("study", "runs", "tiny.toml", "--where", "seed=7", code=2).stderr
+
+
 def test_run_show_and_go_on():
     plan = run("study", "tiny.toml", "--dry-run").stdout
     assert "4 runs into tiny, 0 done, 0 failed, 4 to do" in plan
