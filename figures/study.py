@@ -15,11 +15,18 @@ from landscape.results import StudyResult
 from .eigenvalues import subscripted
 from .groups import is_single
 from .layout import cross_out, legend_below, new_figure, settle, wrap
-from .scales import SCALES, limits, scale_axis
-from .style import look, style
+from .scales import SCALES, limits, number, scale_axis
+from .style import FAINT, look, style
 
 _DECADES = 20.0
 """Positive values that span more than this factor take a logarithmic axis."""
+
+
+FITS = {"none": "", "log": "; grey: a + b·log₁₀ x", "power": "; grey: log₁₀ y = a + b·log₁₀ x"}
+"""Laws that are fitted, and what the figure says of them."""
+
+_TIMES = ("epoch", "step")
+"""Columns along which a run moves."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,17 @@ class _Line:
     errors: np.ndarray
     seeds: np.ndarray
 
+    def fit(self, law: str, until: float) -> tuple[float, float]:
+        """(a, b) of the least-squares line through the means, in the coordinates of the law, over x ≤ until."""
+        there = np.isfinite(self.means) & (self.x > 0) & (self.x <= until)
+        if law == "power":
+            there &= self.means > 0
+        if there.sum() < 2:
+            raise InputError(f"fit needs two points with x from above 0 to {until:g}; {self.name or 'it'} has fewer.")
+        heights = np.log10(self.means[there]) if law == "power" else self.means[there]
+        slope, offset = np.polyfit(np.log10(self.x[there]), heights, 1)
+        return float(offset), float(slope)
+
 
 def draw(
     results: Sequence[StudyResult],
@@ -42,14 +60,22 @@ def draw(
     where: str = "",
     x_scale: str = "auto",
     scale: str = "auto",
+    fit: str = "none",
+    fit_until: float = float("inf"),
     width: str = "single",
 ) -> Figure:
     """A column of a study against one of its factors, a line for each value of another: mean ± standard error.
 
     x: factor or column, default the first factor; of a column its mean is taken. y: column, default the first that is
-    shown. by: factor with a line for each value, default the second one. where: `factor=value,…` to choose runs by.
+    shown. by: factor with a line for each value, default the second one. where: `factor=value,…` to choose runs by, and
+    `at=…` where they were measured at several moments. Cells are joined along a factor, along epochs and steps.
     Small marks are the runs; a cross above is a cell without a finite mean.
+
+    fit: log, y = a + b·log10 x, or power, log10 y = a + b·log10 x: least squares through the means with x up to
+    fit_until, drawn grey, with b in the legend.
     """
+    if fit not in FITS:
+        raise illegal("fit", fit, f"one of {', '.join(FITS)}", "")
     if not is_single(results, StudyResult):
         raise InputError("study needs exactly one study's result (study.safetensors). Leave the other results out.")
     result = results[0]
@@ -67,11 +93,16 @@ def draw(
     with style():
         figure = new_figure(width, 2.4)
         axes = figure.add_subplot()
-        for number, line in enumerate(lines):
-            _draw_line(axes, line, number, joined=x in result.factors)
+        for place, line in enumerate(lines):
+            _draw_line(axes, line, place, joined=x in (*result.factors, *_TIMES) and fit == "none")
+            if fit != "none":
+                _draw_fit(axes, line, fit, fit_until)
         _axes(axes, lines, ticks, x_scale, scale)
         axes.set(xlabel=wrap(subscripted(x), 44, 2), ylabel=wrap(subscripted(result.columns[column]), 32, 2))
-        legend_below(figure, _legend(lines, by), _note(lines))
+        slopes = (
+            [f", b = {number(float(f'{line.fit(fit, fit_until)[1]:.3g}'))}" for line in lines] if fit != "none" else []
+        )
+        legend_below(figure, _legend(lines, by, slopes), _note(lines, FITS[fit]))
         return settle(figure)
 
 
@@ -86,8 +117,10 @@ def _conditions(result: StudyResult, where: str) -> dict[str, str]:
     conditions = {}
     for part in filter(None, where.split(",")):
         name, sign, value = part.partition("=")
-        if not sign or name not in result.factors:
-            raise illegal("where", where, f"factor=value,… of {', '.join(result.factors)}", "Mend the condition.")
+        if not sign or name not in (*result.factors, "at"):
+            raise illegal(
+                "where", where, f"factor=value,… of {', '.join((*result.factors, 'at'))}", "Mend the condition."
+            )
         conditions[name] = value
     return conditions
 
@@ -98,7 +131,10 @@ def _lines(
     """The lines, and the names of the places on x where those are no numbers."""
     cells = [
         cell for cell in result.cells(result.factors)
-        if all(_text(cell.setting[name]) in (value, _text(_read(value))) for name, value in conditions.items())
+        if all(
+            _text({**cell.setting, "at": cell.at}[name]) in (value, _text(_read(value)))
+            for name, value in conditions.items()
+        )
     ]  # fmt: skip
     if not cells:
         raise illegal("where", conditions, "true of some run", "Choose other values.")
@@ -109,6 +145,12 @@ def _lines(
             raise InputError(
                 f"{name} varies, too ({', '.join(values)}). Choose one with where: {name}={next(iter(values))}."
             )
+    moments = dict.fromkeys(cell.at for cell in cells)
+    if x in result.factors and len(moments) > 1:
+        raise InputError(
+            f"there are several moments ({', '.join(moments)}). Choose one with where: at={next(reversed(moments))}, "
+            "or x = epoch or step."
+        )
     ticks: list[str] = []
     abscissa = result.columns.index(x) if x in result.columns else 0
     if x in result.factors:
@@ -119,8 +161,8 @@ def _lines(
     else:
         places = [cell.mean[abscissa] for cell in cells]
     groups: dict[str, list[int]] = {}
-    for number, cell in enumerate(cells):
-        groups.setdefault(_text(cell.setting[by]) if by else "", []).append(number)
+    for place, cell in enumerate(cells):
+        groups.setdefault(_text(cell.setting[by]) if by else "", []).append(place)
     lines = []
     for name, members in groups.items():
         members = sorted(members, key=lambda k: places[k])
@@ -153,6 +195,13 @@ def _draw_line(axes: Axes, line: _Line, number: int, joined: bool) -> None:
     cross_out(axes, line.x[~there & np.isfinite(line.x)], as_.colour)
 
 
+def _draw_fit(axes: Axes, line: _Line, law: str, until: float) -> None:
+    a, b = line.fit(law, until)
+    x = np.geomspace(line.x[line.x > 0].min(), min(line.x.max(), until), 50)
+    y = a + b * np.log10(x)
+    axes.plot(x, 10**y if law == "power" else y, color=FAINT, linewidth=0.9, zorder=1, gid="fit")
+
+
 def _axes(axes: Axes, lines: Sequence[_Line], ticks: list[str], x_scale: str, scale: str) -> None:
     x = np.concatenate([np.concatenate([line.x, line.seeds[:, 0]]) for line in lines])
     heights = [np.concatenate([line.means, line.seeds[:, 1]]) for line in lines]
@@ -183,8 +232,9 @@ def _scale(values: np.ndarray, asked: str, option: str) -> str:
     return "log" if len(finite) and (finite > 0).all() and finite.max() > _DECADES * finite.min() else "linear"
 
 
-def _legend(lines: Sequence[_Line], by: str | None) -> list[tuple[Any, str]]:
-    if by is None:
+def _legend(lines: Sequence[_Line], by: str | None, slopes: Sequence[str]) -> list[tuple[Any, str]]:
+    """slopes: added to the lines' names, () for none."""
+    if by is None and not slopes:
         return []
     return [
         (
@@ -192,15 +242,15 @@ def _legend(lines: Sequence[_Line], by: str | None) -> list[tuple[Any, str]]:
                 [], [], color=look(k).colour, linestyle=look(k).line, marker=look(k).marker,
                 markerfacecolor="white" if k % 2 else look(k).colour,
             ),
-            f"{by} = {line.name}",
+            (f"{by} = {line.name}" if by else "mean") + (slopes[k] if slopes else ""),
         )
         for k, line in enumerate(lines)
     ]  # fmt: skip
 
 
-def _note(lines: Sequence[_Line]) -> str:
+def _note(lines: Sequence[_Line], fit: str) -> str:
     bars = any(np.isfinite(line.errors).any() for line in lines)
-    return "mean ± standard error over seeds; small marks: runs" if bars else "one run each"
+    return ("mean ± standard error over seeds; small marks: runs" if bars else "one run each") + fit
 
 
 def _text(value: Any) -> str:

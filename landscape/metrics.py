@@ -1,6 +1,6 @@
 """What can be measured of a network's outputs beside loss and accuracy, each as a sum over the batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -52,3 +52,21 @@ def _margin(rows: Tensor, targets: Tensor) -> Tensor:
     right = targets[:, None]
     others = rows.scatter(1, right, float("-inf"))
     return (rows.gather(1, right)[:, 0] - others.amax(1)).sum()
+
+
+def macro_f1(parts: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """Mean over the classes of F1 = 2·TP/(2·TP + FP + FN), from 0 to 1.
+
+    parts: outputs (n, classes), whose largest is the prediction, and labels (n,); negative labels are left out. A class
+    that neither labels nor predictions have does not count. NaN without any. As scikit-learn's `average="macro"`.
+    """
+    total: Tensor | None = None
+    for outputs, targets in parts:
+        there, classes = targets >= 0, outputs.shape[1]
+        pairs = targets[there] * classes + outputs[there].argmax(1)
+        counts = torch.bincount(pairs, minlength=classes * classes).view(classes, classes)
+        total = counts if total is None else total + counts
+    if total is None:
+        return float("nan")
+    hits, sizes = total.diagonal(), total.sum(0) + total.sum(1)
+    return float((2 * hits[sizes > 0] / sizes[sizes > 0]).mean())

@@ -11,6 +11,7 @@ from landscape.checkpoints import Opened
 from landscape.compare import sharpness_columns
 from landscape.errors import UndefinedError
 from landscape.fields import Spec
+from landscape.metrics import macro_f1
 from landscape.results import (
     DensityResult,
     HessianResult,
@@ -34,9 +35,10 @@ Undefined = list[tuple[str, str]]
 
 
 def outcome_numbers(opened: Opened, history: Sequence[Mapping[str, Any]], epoch: int) -> Numbers:
-    """Loss and accuracy at the weights over `opened`'s examples, where the training stood, and its best epoch so far.
+    """Loss, accuracy and F1 (mean over classes) at the weights over `opened`'s examples, and where the training stood.
 
-    That is by test accuracy, or test loss where there is none, as in papers that report a best iteration; it flatters.
+    Its best epoch so far is by test accuracy, or test loss where there is none, as in papers that report a best
+    iteration; it flatters.
     """
     found: Numbers = {"epoch": _exact(epoch)}
     for split in ("train", "test"):
@@ -44,6 +46,8 @@ def outcome_numbers(opened: Opened, history: Sequence[Mapping[str, Any]], epoch:
         found[f"{split} loss"] = _exact(loss)
         if accuracy == accuracy:
             found[f"{split} accuracy (%)"] = _exact(100 * accuracy)
+    if opened.dataset.task == "classification":
+        found["test F1 (%)"] = _exact(100 * macro_f1(opened.test.outputs_and_targets(opened.test.weights)))
     rows = [row for row in history if row["epoch"] <= epoch]
     if not rows:
         return found

@@ -401,6 +401,23 @@ def studied(factors: dict[str, tuple], seeds: int = 3, spread: float = 1e3, colu
     )  # fmt: skip
 
 
+def growing(law: str = "log") -> StudyResult:
+    """Two batch sizes by two seeds at six moments: the distance grows by the law, with slopes 2 and 3, or 0.2, 0.3."""
+    steps, rows = np.array([1, 4, 16, 64, 256, 1024]), []
+    for (k, size), seed, step in itertools.product(enumerate((16, 64)), range(2), steps):
+        t = np.log10(step)
+        distance = 1 + seed / 10 + (2 + k) * t if law == "log" else (1 + seed / 10) * 10 ** ((2 + k) / 10 * t)
+        rows.append(({"batch_size": size, "seed": seed}, [step, distance]))
+    names = tuple(f"run-{k}" for k in range(len(rows)))
+    return StudyResult(
+        name="a study", labels=names, checkpoints=names, columns=("step", "distance ‖w−w₀‖"),
+        values=np.array([values for _, values in rows]), errors=np.full((len(rows), 2), np.nan),
+        settings=tuple(setting for setting, _ in rows), runs=names,
+        at=tuple(str(int(step)) for *_, (step, _) in rows), troubles=("",) * len(rows), factors=("batch_size",),
+        by=("batch_size",),
+    )  # fmt: skip
+
+
 SIZES = {"batch_size": (16, 64, 256, 1024), "optimiser": ("sgd", "adam")}
 
 PATHS = ("raw", "recalibrated", "running statistics", "aligned", "aligned, recalibrated", "curve")
@@ -520,6 +537,11 @@ CASES = {
     "merge-tree-of-many-alone": ([basins(waves())], {"most": 14}),
     "merge-tree-parted-by-walls": ([basins(holed(parted()))], {"scale": "linear"}),
     "study": ([studied(SIZES)], {}),
+    "study-along-a-training": ([growing()], {"x": "step", "y": "distance ‖w−w₀‖", "by": "batch_size"}),
+    "study-with-fits": (
+        [growing()],
+        {"x": "step", "y": "distance ‖w−w₀‖", "by": "batch_size", "fit": "log", "fit_until": 100.0},
+    ),
     "study-of-words": ([studied({"run": LONG, "rho": (0.0, 0.05)}, column=LONG[2])], {"width": "double"}),
     "study-of-one-seed": ([studied({"rho": (0.0, 0.05, 0.1)}, 1, 1.5)], {"y": "test loss"}),
     "study-column-against-column": ([studied(SIZES)], {"x": "test loss", "by": "batch_size", "scale": "linear"}),
@@ -1137,6 +1159,34 @@ def test_study_draws_mean_and_standard_error_of_every_cell():
     (chosen,) = draw([three], where="rho=0.05").axes
     rows = [i for i, s in enumerate(three.settings) if (s["batch_size"], s["optimiser"], s["rho"]) == (16, "sgd", 0.05)]
     assert chosen.containers[0][0].get_ydata()[0] == pytest.approx(three.values[rows, 0].mean())
+
+
+@pytest.mark.parametrize(("law", "slopes"), [("log", (2, 3)), ("power", (0.2, 0.3))])
+def test_study_fits_a_law_and_says_its_slope(law, slopes):
+    options = {"x": "step", "y": "distance ‖w−w₀‖", "by": "batch_size"}
+    figure = draw([growing(law)], fit=law, **options)
+    for text, size, slope in zip(figure.legends[0].get_texts(), (16, 64), slopes, strict=False):
+        assert text.get_text() == f"batch_size = {size}, b = {slope}"
+    fits = [line for line in figure.axes[0].get_lines() if line.get_gid() == "fit"]
+    for line, slope in zip(fits, slopes, strict=True):
+        y = np.log10(line.get_ydata()) if law == "power" else line.get_ydata()
+        np.testing.assert_allclose(np.diff(y) / np.diff(np.log10(line.get_xdata())), slope)
+        assert (line.get_xdata()[0], line.get_xdata()[-1]) == (1, 1024)
+    (short,) = draw([growing(law)], fit=law, fit_until=100.0, where="batch_size=64", **options).axes
+    assert next(line for line in short.get_lines() if line.get_gid() == "fit").get_xdata()[-1] == 100
+    for wrong, message in (({"fit": "cubic"}, "fit = 'cubic'"), ({"fit": law, "fit_until": 1.5}, "two points")):
+        with pytest.raises(InputError, match=message):
+            draw([growing(law)], **wrong, **options)
+
+
+def test_study_of_several_moments_is_drawn_at_one_or_along_them():
+    with pytest.raises(InputError, match="where: at=1024, or x = epoch"):
+        draw([growing()], y="distance ‖w−w₀‖")
+    (axes,) = draw([growing()], y="distance ‖w−w₀‖", where="at=64").axes
+    np.testing.assert_allclose(axes.containers[0][0].get_ydata(), 1.05 + np.array([2, 3]) * np.log10(64))
+    (axes,) = draw([growing()], x="step", y="distance ‖w−w₀‖", by="batch_size").axes
+    assert [container[0].get_linestyle() != "None" for container in axes.containers] == [True, True]
+    assert list(axes.containers[0][0].get_xdata()) == [1, 4, 16, 64, 256, 1024]
 
 
 def test_merge_tree_draws_each_branch_from_its_minimum_to_its_pass():

@@ -40,6 +40,7 @@ ALLOWED: dict[str, set[str]] = {
         "density",
         "hessian",
         "measures",
+        "metrics",
         "results",
         "sharpness",
         "spec",
