@@ -117,6 +117,8 @@ def _step_taken(member: Member, per_epoch: float) -> Step:
         obstacle = f"{spec.optimiser}'s edge of stability belongs to its preconditioned Hessian"
     elif spec.adaptive and spec.rho:
         obstacle = "ASAM's edge of stability is not known"
+    elif spec.rho_min is not None and spec.rho:
+        obstacle = "the edge of stability of a changing ρ is not known"
     elif spec.weight_decay and (spec.momentum or spec.rho):
         obstacle = "the edge of stability under decoupled weight decay with momentum or SAM is not known"
     elif spec.conservative:

@@ -42,6 +42,8 @@ class TrainSpec(Spec):
     l2: float = option(0.0, "L2 penalty: λ of λ/2·‖w‖², whose gradient the optimiser sees", minimum=0)
     weight_decay: float = option(0.0, "decoupled weight decay λ: w − lr·λ·w beside the step, any optimiser", minimum=0)
     rho: float = option(0.0, "SAM's radius ρ; 0 is the plain optimiser", minimum=0)
+    rho_min: float | None = option(None, "ρ falls with the learning rate from rho to this at rate 0 (GSAM); default: ρ "
+                                   "stays", minimum=0)  # fmt: skip
     adaptive: bool = option(False, "ASAM: scale the ascent by |w| + eta")
     eta: float = option(0.01, "ASAM's η", minimum=0)
     sam_variant: str = option("sam", "how SAM uses its two gradients", choices=("sam", "gsam", "friendly"))
@@ -100,6 +102,8 @@ class TrainSpec(Spec):
                 "base_batch_size", None, "a batch size with lr_scaling or regime_adaptation",
                 "It is the one that the learning rate and the epochs are meant for.",
             )  # fmt: skip
+        if self.rho_min is not None and self.rho_min > self.rho:
+            raise illegal("rho_min", self.rho_min, f"at most rho = {self.rho:g}", "ρ falls from rho to rho_min.")
         if self.swa_from is not None and self.swa_from > self.adapted().epochs:
             raise illegal("swa_from", self.swa_from, f"at most epochs = {self.adapted().epochs}", "Average earlier.")
         if len(set(self.augment)) < len(self.augment):
@@ -130,6 +134,16 @@ class TrainSpec(Spec):
         if "l2" not in values and values.keys() >= _BEFORE_L2 and values["optimiser"] != "adamw":
             values = {**values, "l2": values["weight_decay"], "weight_decay": 0.0}
         return super().from_dict(values)
+
+    def radius(self, rate: float) -> float:
+        """SAM's ρ in a step with this learning rate: ρ_min + (ρ − ρ_min)·rate/top, with `rho_min`, else ρ.
+
+        top is `scaled_rate`, and the rate at the schedule's end is 0: Zhuang et al. 2022 (arXiv 2203.08065, algorithm
+        1, whose ρ_max is rho). Warm-up raises ρ with the rate.
+        """
+        if self.rho_min is None or self.scaled_rate == 0:
+            return self.rho
+        return self.rho_min + (self.rho - self.rho_min) * rate / self.scaled_rate
 
     def adapted(self) -> Self:
         """The spec with regime adaptation carried out: epochs, warm-up and milestones times ⌈B/B₀⌉.

@@ -3,6 +3,7 @@
 Nothing of the trainer is used but the order of the examples.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -61,12 +62,21 @@ class ByHand:
             direction = direction * self.norms
         t = torch.where(self.matrix > 0, self.w.abs() + spec.eta, 1.0) if spec.adaptive else torch.ones_like(self.w)
         norm = (t * direction).norm()
-        step = spec.rho * t * t * direction / norm if norm > 0 else 0
+        step = self.radius() * t * t * direction / norm if norm > 0 else 0
         h = self.gradient(self.w + step, x, y, False)
         if spec.sam_variant == "gsam":
             unit = h / h.norm()
             h = h - spec.gsam_alpha * (g - (g @ unit) * unit)
         return h
+
+    def radius(self) -> float:
+        low, high = self.spec.rho_min, self.spec.rho
+        return high if low is None else low + (high - low) * self.rate() / self.spec.learning_rate
+
+    def rate(self) -> float:
+        """The learning rate, constant or falling by a cosine over 20 steps."""
+        falling = self.spec.schedule == "cosine"
+        return self.spec.learning_rate * ((1 + math.cos(math.pi * self.steps / 20)) / 2 if falling else 1)
 
     def step(self, x: Tensor, y: Tensor) -> None:
         spec = self.spec
@@ -80,15 +90,16 @@ class ByHand:
             g = torch.stack([self.sharpness_aware(a, b) * len(b) for a, b in shards]).sum(0) / len(y)
         if spec.clip_norm is not None:
             g = g * min(1, spec.clip_norm / (g.norm().item() + 1e-6))
+        rate = self.rate()
         self.steps += 1
         g = g + spec.l2 * self.w
         if spec.optimiser == "sgd":
             self.first = spec.momentum * self.first + g
-            self.w = self.w - spec.learning_rate * self.first
+            self.w = self.w - rate * self.first
         else:
             self.first, self.second = 0.9 * self.first + 0.1 * g, 0.999 * self.second + 0.001 * g * g
             slope = self.first / (1 - 0.9**self.steps)
-            self.w = self.w - spec.learning_rate * slope / ((self.second / (1 - 0.999**self.steps)).sqrt() + 1e-8)
+            self.w = self.w - rate * slope / ((self.second / (1 - 0.999**self.steps)).sqrt() + 1e-8)
 
     def train(self, data: Dataset) -> "ByHand":
         for epoch in range(1, self.spec.epochs + 1):

@@ -26,6 +26,8 @@ VARIANTS: dict[str, dict] = {
     "norms only": {"sam_norms_only": True},
     "gsam": {"sam_variant": "gsam", "gsam_alpha": 0.3},
     "adaptive gsam in shards": {"sam_variant": "gsam", "sam_shard": 4, "adaptive": True},
+    "gsam, falling": {"sam_variant": "gsam", "rho_min": 0.05, "schedule": "cosine"},
+    "m-sam, falling": {"sam_shard": 4, "rho_min": 0.0, "schedule": "cosine"},
     "gsam every 2": {"sam_variant": "gsam", "sam_every": 2},
     "friendly": {"sam_variant": "friendly"},
     "friendly every 2": {"sam_variant": "friendly", "friendly_sigma": 0.6, "friendly_decay": 0.7, "sam_every": 2},
@@ -211,8 +213,20 @@ def test_zero_radius_changes_no_bit_in_any_variant(base):
     data, common = toy_data(torch.float32), {"epochs": 2, "batch_size": 11, **BASES[base]}
     expected = train(network(dtype=torch.float32), data, TrainSpec(**common)).model
     for variant in (*VARIANTS.values(), {"sam_same_mask": False}):
+        variant = {k: v for k, v in variant.items() if k not in ("schedule", "rho_min")}
         found = train(network(dtype=torch.float32), data, TrainSpec(rho=0.0, **common, **variant)).model
         assert same_state(found, expected), variant
+    falling = train(network(dtype=torch.float32), data, TrainSpec(rho=0.0, rho_min=0.0, **common)).model
+    assert same_state(falling, expected)
+
+
+def test_radius_follows_the_learning_rate():
+    spec = TrainSpec(rho=0.4, rho_min=0.1, learning_rate=0.2, batch_size=64, base_batch_size=32, lr_scaling="linear")
+    assert [spec.radius(rate) for rate in (0.4, 0.2, 0.0)] == [0.4, 0.25, 0.1]
+    assert TrainSpec(rho=0.4).radius(0.0) == 0.4
+    assert TrainSpec(rho=0.4, rho_min=0.1, learning_rate=0.0).radius(0.0) == 0.4
+    with pytest.raises(InputError, match=r"rho_min = 0\.5 is not legal: it must be at most rho = 0\.4"):
+        TrainSpec(rho=0.4, rho_min=0.5)
 
 
 def test_limits_of_the_variants_are_sam_to_the_bit():

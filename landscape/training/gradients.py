@@ -72,7 +72,7 @@ def _sharpness_aware(
     _remember(training)
     if spec.sam_variant == "friendly":
         leave_out_mean(training.state.mean, parameters, spec.friendly_sigma)
-    with ascended(training.ascending, spec.rho, spec.adaptive, spec.eta), frozen_statistics(training.model):
+    with ascended(training.ascending, training.radius, spec.adaptive, spec.eta), frozen_statistics(training.model):
         rewind()
         gradient_of(training, inputs, targets, count)
     reduce(parameters)

@@ -88,6 +88,11 @@ class Training:
         return batch_sizes(len(self.train[1]), size, self.smallest)
 
     @property
+    def radius(self) -> float:
+        """SAM's ρ at the learning rate that the optimiser has now."""
+        return self.spec.radius(self.optimiser.param_groups[0]["lr"])
+
+    @property
     def steps(self) -> list[int]:
         """Optimiser steps in each epoch."""
         epochs = self.spec.adapted().epochs

@@ -52,7 +52,7 @@ def sharpness_aware_stack(
     rewind = random_state(training.device)
     try:
         first, outputs = vmap(grad(loss, has_aux=True), (None, 0, 0, 0))(weights, x, y, n)
-        steps = _ascents({name: first[name] for name in ascending}, weights, spec.rho, spec.adaptive, spec.eta)
+        steps = _ascents({name: first[name] for name in ascending}, weights, training.radius, spec.adaptive, spec.eta)
         points = {name: w + steps[name] if name in steps else w for name, w in weights.items()}
         second, _ = vmap(grad(loss, has_aux=True), (axes, 0, 0, 0))(points, x, y, n)
     except RuntimeError:
