@@ -74,7 +74,8 @@ def test_float16_is_that_of_one_process(found):
 
 
 def test_what_processes_cannot_do_is_said_in_a_line(found):
-    for size, folder in found("refused"):
-        assert "batch_size = 1" in size
-        assert "for 2 processes" in size
+    for size, later_size, folder in found("refused"):
+        for message in (size, later_size):
+            assert "batch_size = 1" in message
+            assert "for 2 processes" in message
         assert "data_parallel" in folder
