@@ -11,6 +11,8 @@ import click
 from landscape.errors import InputError
 from landscape.fields import Spec
 
+checkpoint_argument = click.argument("checkpoint", type=click.Path())
+
 
 class OneLineGroup(click.Group):
     """A group whose commands show bad input as one line (exit code 2) and an interrupt as one word (130)."""
