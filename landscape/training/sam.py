@@ -123,9 +123,11 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         with torch.no_grad():
-            for module, name, buffer, values in saved:
-                buffer.copy_(values)
-                setattr(module, name, buffer)
+            if saved:
+                foreach.copy_([buffer for _, _, buffer, _ in saved], [values for *_, values in saved])
+            for module, name, buffer, _ in saved:
+                if getattr(module, name) is not buffer:
+                    setattr(module, name, buffer)
 
 
 def random_state(device: torch.device) -> Callable[[], None]:
