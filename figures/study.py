@@ -57,6 +57,7 @@ def draw(
     x: str | None = None,
     y: str | None = None,
     by: str | None = None,
+    below: str | None = None,
     where: str = "",
     x_scale: str = "auto",
     scale: str = "auto",
@@ -67,9 +68,9 @@ def draw(
     """A column of a study against one of its factors, a line for each value of another: mean ± standard error.
 
     x: factor or column, default the first factor; of a column its mean is taken. y: column, default the first that is
-    shown. by: factor with a line for each value, default the second one. where: `factor=value,…` to choose runs by, and
-    `at=…` where they were measured at several moments. Cells are joined along a factor, along epochs and steps.
-    Small marks are the runs; a cross above is a cell without a finite mean.
+    shown. below: another column, in a panel below. by: factor with a line for each value, default the second one.
+    where: `factor=value,…` to choose runs by, and `at=…` where they were measured at several moments. Cells are joined
+    along a factor, along epochs and steps. Small marks are the runs; a cross above is a cell without a finite mean.
 
     fit: log, y = a + b·log10 x, or power, log10 y = a + b·log10 x: least squares through the means with x up to
     fit_until, drawn grey, with b in the legend.
@@ -89,19 +90,20 @@ def draw(
         raise illegal("x", x, f"one of {', '.join((*result.factors, *result.columns))}", "Choose one.")
     if by is not None and by not in result.factors:
         raise illegal("by", by, f"one of {', '.join(result.factors) or 'none'}", "It must be varied in the study.")
-    lines, ticks = _lines(result, x, column, by, _conditions(result, where))
+    shown = [column] if below is None else [column, _column(result, "below", below)]
+    conditions = _conditions(result, where)
+    panels = [_lines(result, x, number, by, conditions) for number in shown]
+    lines = panels[0][0]
     with style():
-        figure = new_figure(width, 2.4)
-        axes = figure.add_subplot()
-        for place, line in enumerate(lines):
-            _draw_line(axes, line, place, joined=x in (*result.factors, *_TIMES) and fit == "none")
-            if fit != "none":
-                _draw_fit(axes, line, fit, fit_until)
-        _axes(axes, lines, ticks, x_scale, scale)
-        axes.set(xlabel=wrap(subscripted(x), 44, 2), ylabel=wrap(subscripted(result.columns[column]), 32, 2))
-        slopes = (
-            [f", b = {number(float(f'{line.fit(fit, fit_until)[1]:.3g}'))}" for line in lines] if fit != "none" else []
-        )
+        figure = new_figure(width, 2.4 if below is None else 3.6)
+        rows = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, index, (drawn, ticks) in zip(rows, shown, panels, strict=True):
+            for place, line in enumerate(drawn):
+                _draw_line(axes, line, place, joined=x in (*result.factors, *_TIMES) and fit == "none")
+            _axes(axes, drawn, ticks, x_scale, scale if axes is rows[0] else "auto")
+            axes.set_ylabel(wrap(subscripted(result.columns[index]), 32 if below is None else 24, 2))
+        rows[-1].set_xlabel(wrap(subscripted(x), 44, 2))
+        slopes = [_draw_fit(rows[0], line, fit, fit_until) for line in lines] if fit != "none" else []
         legend_below(figure, _legend(lines, by, slopes), _note(lines, FITS[fit]))
         return settle(figure)
 
@@ -195,11 +197,13 @@ def _draw_line(axes: Axes, line: _Line, number: int, joined: bool) -> None:
     cross_out(axes, line.x[~there & np.isfinite(line.x)], as_.colour)
 
 
-def _draw_fit(axes: Axes, line: _Line, law: str, until: float) -> None:
+def _draw_fit(axes: Axes, line: _Line, law: str, until: float) -> str:
+    """Draw the law's curve; returns its slope in words."""
     a, b = line.fit(law, until)
     x = np.geomspace(line.x[line.x > 0].min(), min(line.x.max(), until), 50)
     y = a + b * np.log10(x)
     axes.plot(x, 10**y if law == "power" else y, color=FAINT, linewidth=0.9, zorder=1, gid="fit")
+    return f", b = {number(float(f'{b:.3g}'))}"
 
 
 def _axes(axes: Axes, lines: Sequence[_Line], ticks: list[str], x_scale: str, scale: str) -> None:

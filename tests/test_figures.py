@@ -538,6 +538,11 @@ CASES = {
     "merge-tree-parted-by-walls": ([basins(holed(parted()))], {"scale": "linear"}),
     "study": ([studied(SIZES)], {}),
     "study-along-a-training": ([growing()], {"x": "step", "y": "distance ‖w−w₀‖", "by": "batch_size"}),
+    "study-two-columns": ([studied(SIZES)], {"x": "batch_size", "y": "λ1", "below": "test loss"}),
+    "study-two-columns-of-words": (
+        [studied({"run": LONG, "rho": (0.0, 0.05)}, column=LONG[2])],
+        {"below": "test loss", "width": "double"},
+    ),
     "study-with-fits": (
         [growing()],
         {"x": "step", "y": "distance ‖w−w₀‖", "by": "batch_size", "fit": "log", "fit_until": 100.0},
@@ -1153,6 +1158,11 @@ def test_study_draws_mean_and_standard_error_of_every_cell():
     assert (
         draw([result], y="test loss", by="batch_size", x="optimiser").axes[0].get_xticklabels()[1].get_text() == "adam"
     )
+    above, below = draw([result], x="batch_size", y="λ1", below="test loss").axes
+    assert (above.get_ylabel(), below.get_ylabel(), below.get_xlabel()) == ("λ₁", "test loss", "batch_size")
+    for panel, column in ((above, 0), (below, 1)):
+        sizes = [i for i, s in enumerate(result.settings) if (s["batch_size"], s["optimiser"]) == (16, "sgd")]
+        assert panel.containers[0][0].get_ydata()[0] == pytest.approx(result.values[sizes, column].mean())
     three = studied({**SIZES, "rho": (0.0, 0.05)})
     with pytest.raises(InputError, match="rho varies, too"):
         draw([three])
