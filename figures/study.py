@@ -1,5 +1,6 @@
 """A study at a glance: one number against what was varied, mean ± standard error over seeds."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -102,7 +103,7 @@ def draw(
                 _draw_line(axes, line, place, joined=x in (*result.factors, *_TIMES) and fit == "none")
             _axes(axes, drawn, ticks, x_scale, scale if axes is rows[0] else "auto")
             axes.set_ylabel(wrap(subscripted(result.columns[index]), 32 if below is None else 24, 2))
-        rows[-1].set_xlabel(wrap(subscripted(x), 44, 2))
+        rows[-1].set_xlabel(wrap(subscripted(_said(x)), 44, 2))
         slopes = [_draw_fit(rows[0], line, fit, fit_until) for line in lines] if fit != "none" else []
         legend_below(figure, _legend(lines, by, slopes), _note(lines, FITS[fit]))
         return settle(figure)
@@ -246,10 +247,15 @@ def _legend(lines: Sequence[_Line], by: str | None, slopes: Sequence[str]) -> li
                 [], [], color=look(k).colour, linestyle=look(k).line, marker=look(k).marker,
                 markerfacecolor="white" if k % 2 else look(k).colour,
             ),
-            (f"{by} = {line.name}" if by else "mean") + (slopes[k] if slopes else ""),
+            (f"{_said(by)} = {line.name}" if by else "mean") + (slopes[k] if slopes else ""),
         )
         for k, line in enumerate(lines)
     ]  # fmt: skip
+
+
+def _said(name: str) -> str:
+    """A factor as a figure calls it: `batch size`, and `label noise` for `data_args.label_noise`."""
+    return re.sub(r"^(model|data)_args\.", "", name).replace("_", " ")
 
 
 def _note(lines: Sequence[_Line], fit: str) -> str:

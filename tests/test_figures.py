@@ -1159,7 +1159,7 @@ def test_study_draws_mean_and_standard_error_of_every_cell():
         draw([result], y="test loss", by="batch_size", x="optimiser").axes[0].get_xticklabels()[1].get_text() == "adam"
     )
     above, below = draw([result], x="batch_size", y="λ1", below="test loss").axes
-    assert (above.get_ylabel(), below.get_ylabel(), below.get_xlabel()) == ("λ₁", "test loss", "batch_size")
+    assert (above.get_ylabel(), below.get_ylabel(), below.get_xlabel()) == ("λ₁", "test loss", "batch size")
     for panel, column in ((above, 0), (below, 1)):
         sizes = [i for i, s in enumerate(result.settings) if (s["batch_size"], s["optimiser"]) == (16, "sgd")]
         assert panel.containers[0][0].get_ydata()[0] == pytest.approx(result.values[sizes, column].mean())
@@ -1176,7 +1176,7 @@ def test_study_fits_a_law_and_says_its_slope(law, slopes):
     options = {"x": "step", "y": "distance ‖w−w₀‖", "by": "batch_size"}
     figure = draw([growing(law)], fit=law, **options)
     for text, size, slope in zip(figure.legends[0].get_texts(), (16, 64), slopes, strict=False):
-        assert text.get_text() == f"batch_size = {size}, b = {slope}"
+        assert text.get_text() == f"batch size = {size}, b = {slope}"
     fits = [line for line in figure.axes[0].get_lines() if line.get_gid() == "fit"]
     for line, slope in zip(fits, slopes, strict=True):
         y = np.log10(line.get_ydata()) if law == "power" else line.get_ydata()

@@ -68,6 +68,7 @@ def test_the_interval_widens_where_the_pairs_do_not_decide():
     assert plain.error == pytest.approx(2 * plain.value * math.log(high / low) / 6)
 
 
+@pytest.mark.slow
 def test_batch_norm_is_folded_first_so_that_rescaled_weights_give_the_same():
     options = {"max_pairs": 15, "sigma_tolerance": 0.5}
     rows = measured("pac-bayes", trained("foldable"), **options)

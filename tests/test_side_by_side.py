@@ -51,6 +51,7 @@ def test_only_where_it_pays(monkeypatch):
 
 
 @pytest.mark.usefixtures("threads")
+@pytest.mark.slow
 def test_sharpness_is_the_same(monkeypatch):
     problem, spec = family("mlp"), SharpnessSpec(trials=2, dimension=10)
     found = []

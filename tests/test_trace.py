@@ -100,7 +100,7 @@ def test_layers_hold_over_sets_of_probes_when_memory_is_short():
     assert plain.method == "hutchinson"
 
 
-@pytest.mark.parametrize("name", ["mlp", "transformer"])
+@pytest.mark.parametrize("name", ["mlp", pytest.param("transformer", marks=pytest.mark.slow)])
 def test_exact_blocks_are_those_of_the_dense_hessian(name):
     case = network(name)
     H, start = case.hessian(case.weights), 0
