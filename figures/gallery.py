@@ -71,6 +71,13 @@ GALLERY: Pictures = {
         ("study-sam-mnist",),
         {"x": "rho", "y": "λ1", "by": "data_args.label_noise"},
     ),
+    "keskar_batch_size": (
+        "study",
+        ("study-keskar",),
+        {"x": "batch_size", "y": "sharpness full ε=0.001 (%)", "below": "test accuracy (%)"},
+    ),
+    "keskar_line": ("parametric", ("keskar-line",), {"names": ["batch 256", "batch 6000"]}),
+    "keskar_arc": ("parametric", ("keskar-arc",), {"names": ["batch 256", "batch 6000"]}),
     "keskar_dependence": ("dependence", ("keskar-dependence",), {}),
 }
 
