@@ -254,8 +254,8 @@ def _legend(lines: Sequence[_Line], by: str | None, slopes: Sequence[str]) -> li
 
 
 def _said(name: str) -> str:
-    """A factor as a figure calls it: `batch size`, and `label noise` for `data_args.label_noise`."""
-    return re.sub(r"^(model|data)_args\.", "", name).replace("_", " ")
+    """A factor as a figure calls it: `batch size`, `label noise` for `data_args.label_noise`, `ρ`."""
+    return "ρ" if name == "rho" else re.sub(r"^(model|data)_args\.", "", name).replace("_", " ")
 
 
 def _note(lines: Sequence[_Line], fit: str) -> str:
