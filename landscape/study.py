@@ -1,7 +1,7 @@
 """A study: every run of its file trained and measured, whatever happens to some of them, and one table of all.
 
     OUTPUT/study.toml            the file, as it was last run
-    OUTPUT/runs/NAME/            each run; see `landscape.study_run`
+    OUTPUT/runs/NAME/            each run; see `landscape.study_job`, `landscape.study_run`
     OUTPUT/starts/NAME/          with a table [start]: what the runs of a seed start from
     OUTPUT/study.safetensors     the result; runs.csv and cells.csv (with pyarrow also .parquet) its tables
 
@@ -22,8 +22,9 @@ from landscape.results import save
 from landscape.study_batches import batches, perform_batch
 from landscape.study_executors import Executor, in_this_process
 from landscape.study_file import read_study
+from landscape.study_job import Job, begin, start_folder
 from landscape.study_result import StudyResult
-from landscape.study_run import FAILED, Job, begin, failed, read_outcome, start_folder
+from landscape.study_run import FAILED, failed, read_outcome
 from landscape.study_spec import StudyRun, StudySpec
 from landscape.study_table import write_tables
 from landscape.training.folder import claimed

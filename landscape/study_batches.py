@@ -9,7 +9,8 @@ from typing import Any
 from landscape.checkpoints import choose_device, initial_model, prepare
 from landscape.errors import InputError
 from landscape.spec import ProblemSpec
-from landscape.study_run import Job, perform, record_of
+from landscape.study_job import Job, record_of
+from landscape.study_run import perform
 from landscape.study_spec import LAST
 from landscape.training.ensemble import STACK, Member, kind, save_member, train_together, why_alone
 from landscape.training.run import threads

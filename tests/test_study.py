@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from landscape import hessian, study, study_batches, study_run
+from landscape import hessian, study, study_batches, study_job, study_run
 from landscape.checkpoints import open_checkpoint, prepare
 from landscape.data import batches
 from landscape.errors import InputError
@@ -19,6 +19,7 @@ from landscape.results import StudyResult, load
 from landscape.spec import HessianSpec, ProblemSpec, TrainSpec
 from landscape.study_executors import LocalProcesses
 from landscape.study_file import read_study
+from landscape.training.folder import claimed
 from landscape.training.run import train
 
 TEXT = """
@@ -302,8 +303,8 @@ def test_folders_of_other_things_are_refused(tmp_path):
 def test_a_run_that_another_process_trains_stays_to_do(tmp_path, monkeypatch):
     spec = spec_of(TEXT.replace("seeds = 3", "seeds = 1").replace("[0.05, 0.2]", "[0.05]"), tmp_path)
     (job,) = study.plan(spec, tmp_path / "out")
-    monkeypatch.setattr(study_run, "_PATIENCE", 0.0)
-    with study_run.claimed(Path(job.folder)):
+    monkeypatch.setattr(study_job, "PATIENCE", 0.0)
+    with claimed(Path(job.folder)):
         outcome = study_run.perform(job)
     assert "another process is training" in outcome["reason"]
     assert study_run.read_outcome(job) is None
