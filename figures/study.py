@@ -1,7 +1,7 @@
 """A study at a glance: one number against what was varied, mean ± standard error over seeds."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,9 +83,9 @@ def draw(
     result = results[0]
     if not result.columns:
         raise InputError("this study holds no number to draw yet. Execute it first.")
-    factors = [name for name in result.factors if name != x]
     x = x if x is not None else next(iter(result.factors), None)
-    by = by if by is not None else next((name for name in factors if name != x and x in result.factors), None)
+    if by is None and x in result.factors:
+        by = next((name for name in result.factors if name != x and _varies(result.settings, name, {x})), None)
     column = _column(result, "y", y if y is not None else result.columns[result.columns_shown()[0]])
     if x is None or (x not in result.factors and x not in result.columns):
         raise illegal("x", x, f"one of {', '.join((*result.factors, *result.columns))}", "Choose one.")
@@ -144,7 +144,7 @@ def _lines(
     drawn = {x, by, *conditions}
     for name in result.factors if x in result.factors else ():
         values = dict.fromkeys(_text(cell.setting[name]) for cell in cells)
-        if name not in drawn and len(values) > 1:
+        if name not in drawn and _varies([cell.setting for cell in cells], name, drawn):
             raise InputError(
                 f"{name} varies, too ({', '.join(values)}). Choose one with where: {name}={next(iter(values))}."
             )
@@ -181,6 +181,16 @@ def _lines(
             )
         )  # fmt: skip
     return lines, ticks
+
+
+def _varies(settings: Sequence[Mapping[str, Any]], name: str, given: set[str | None]) -> bool:
+    """Whether the factor has several values where those given are fixed; what a named run sets, its name decides."""
+    seen: dict[tuple, str] = {}
+    return any(
+        seen.setdefault(tuple(_text(setting.get(key)) for key in sorted(filter(None, given))), value) != value
+        for setting in settings
+        for value in [_text(setting[name])]
+    )
 
 
 def _draw_line(axes: Axes, line: _Line, number: int, joined: bool) -> None:

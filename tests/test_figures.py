@@ -1199,6 +1199,18 @@ def test_study_of_several_moments_is_drawn_at_one_or_along_them():
     assert list(axes.containers[0][0].get_xdata()) == [1, 4, 16, 64, 256, 1024]
 
 
+def test_what_a_named_run_sets_is_no_other_factor():
+    result = studied({"run": ("small", "large", "large, scaled")})
+    sets = {"small": (16, "none"), "large": (256, "none"), "large, scaled": (256, "sqrt")}
+    more = [{**s, **dict(zip(("batch_size", "lr_scaling"), sets[s["run"]], strict=True))} for s in result.settings]
+    result = dataclasses.replace(result, settings=tuple(more), factors=("run", "batch_size", "lr_scaling"))
+    (axes,) = draw([result], y="λ1").axes
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["small", "large", "large, scaled"]
+    assert len(axes.containers) == 1
+    with pytest.raises(InputError, match="run varies, too"):
+        draw([result], x="batch_size", y="λ1", by="batch_size")
+
+
 def test_merge_tree_draws_each_branch_from_its_minimum_to_its_pass():
     result = basins(waves())
     (axes,) = draw([result], most=20).axes
