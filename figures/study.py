@@ -71,7 +71,8 @@ def draw(
     x: factor or column, default the first factor; of a column its mean is taken. y: column, default the first that is
     shown. below: another column, in a panel below. by: factor with a line for each value, default the second one.
     where: `factor=value,…` to choose runs by, and `at=…` where they were measured at several moments. Cells are joined
-    along a factor, along epochs and steps. Small marks are the runs; a cross above is a cell without a finite mean.
+    along a factor of numbers, along epochs and steps. Small marks are the runs; a cross above is a cell without a
+    finite mean.
 
     fit: log, y = a + b·log10 x, or power, log10 y = a + b·log10 x: least squares through the means with x up to
     fit_until, drawn grey, with b in the legend.
@@ -98,10 +99,13 @@ def draw(
     with style():
         figure = new_figure(width, 2.4 if below is None else 3.6)
         rows = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+        joined = x in (*result.factors, *_TIMES) and fit == "none"
         for axes, index, (drawn, ticks) in zip(rows, shown, panels, strict=True):
             for place, line in enumerate(drawn):
-                _draw_line(axes, line, place, joined=x in (*result.factors, *_TIMES) and fit == "none")
-            _axes(axes, drawn, ticks, x_scale, scale if axes is rows[0] else "auto")
+                _draw_line(axes, line, place, joined=joined and not ticks)
+            room = max(4, int(18 * figure.get_figwidth() / max(len(ticks), 1)) - 2)  # characters of a word below
+            words = [wrap(tick, room, 3) for tick in ticks]
+            _axes(axes, drawn, words, x_scale, scale if axes is rows[0] else "auto")
             axes.set_ylabel(wrap(subscripted(result.columns[index]), 32 if below is None else 24, 2))
         rows[-1].set_xlabel(wrap(subscripted(_said(x)), 44, 2))
         slopes = [_draw_fit(rows[0], line, fit, fit_until) for line in lines] if fit != "none" else []
@@ -228,7 +232,7 @@ def _axes(axes: Axes, lines: Sequence[_Line], ticks: list[str], x_scale: str, sc
     axes.grid(axis="y")
     if ticks:
         axes.set_xlim(-0.5, len(ticks) - 0.5)
-        axes.set_xticks(range(len(ticks)), [wrap(tick, 14, 3) for tick in ticks])
+        axes.set_xticks(range(len(ticks)), ticks)
         return
     chosen = _scale(x, x_scale, "x_scale")
     low, high, threshold = limits(x, chosen)
