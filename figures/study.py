@@ -99,17 +99,17 @@ def draw(
     with style():
         figure = new_figure(width, 2.4 if below is None else 3.6)
         rows = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
-        joined = x in (*result.factors, *_TIMES) and fit == "none"
+        joined = x in (*result.factors, *_TIMES) and fit == "none" and not panels[0][1]
         for axes, index, (drawn, ticks) in zip(rows, shown, panels, strict=True):
             for place, line in enumerate(drawn):
-                _draw_line(axes, line, place, joined=joined and not ticks)
+                _draw_line(axes, line, place, joined)
             room = max(4, int(18 * figure.get_figwidth() / max(len(ticks), 1)) - 2)  # characters of a word below
             words = [wrap(tick, room, 3) for tick in ticks]
             _axes(axes, drawn, words, x_scale, scale if axes is rows[0] else "auto")
             axes.set_ylabel(wrap(subscripted(result.columns[index]), 32 if below is None else 24, 2))
         rows[-1].set_xlabel(wrap(subscripted(_said(x)), 44, 2))
         slopes = [_draw_fit(rows[0], line, fit, fit_until) for line in lines] if fit != "none" else []
-        legend_below(figure, _legend(lines, by, slopes), _note(lines, FITS[fit]))
+        legend_below(figure, _legend(lines, by, slopes, joined), _note(lines, FITS[fit]))
         return settle(figure)
 
 
@@ -251,14 +251,14 @@ def _scale(values: np.ndarray, asked: str, option: str) -> str:
     return "log" if len(finite) and (finite > 0).all() and finite.max() > _DECADES * finite.min() else "linear"
 
 
-def _legend(lines: Sequence[_Line], by: str | None, slopes: Sequence[str]) -> list[tuple[Any, str]]:
-    """slopes: added to the lines' names, () for none."""
+def _legend(lines: Sequence[_Line], by: str | None, slopes: Sequence[str], joined: bool) -> list[tuple[Any, str]]:
+    """slopes: added to the lines' names, () for none. joined: whether the cells are."""
     if by is None and not slopes:
         return []
     return [
         (
             Line2D(
-                [], [], color=look(k).colour, linestyle=look(k).line, marker=look(k).marker,
+                [], [], color=look(k).colour, linestyle=look(k).line if joined else "none", marker=look(k).marker,
                 markerfacecolor="white" if k % 2 else look(k).colour,
             ),
             (f"{_said(by)} = {line.name}" if by else "mean") + (slopes[k] if slopes else ""),
