@@ -161,7 +161,7 @@ def _lines(
     ticks: list[str] = []
     abscissa = result.columns.index(x) if x in result.columns else 0
     if x in result.factors:
-        places: list[Any] = [cell.setting[x] for cell in cells]
+        places: list[Any] = [_read(cell.setting[x]) for cell in cells]
         if not all(isinstance(place, int | float) and not isinstance(place, bool) for place in places):
             ticks = list(dict.fromkeys(map(_text, places)))
             places = [ticks.index(_text(place)) for place in places]
@@ -283,8 +283,9 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 
-def _read(text: str) -> Any:
+def _read(value: Any) -> Any:
+    """A number where a text is one: arguments of models and data are texts."""
     try:
-        return float(text)
+        return float(value) if isinstance(value, str) else value
     except ValueError:
-        return text
+        return value

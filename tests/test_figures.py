@@ -1211,6 +1211,12 @@ def test_what_a_named_run_sets_is_no_other_factor():
         draw([result], x="batch_size", y="λ1", by="batch_size")
 
 
+def test_numbers_that_are_texts_are_places_on_the_axis():
+    (axes,) = draw([studied({"data_args.label_noise": ("0", "0.25", "1.0")})], y="test loss").axes
+    assert list(axes.containers[0][0].get_xdata()) == [0, 0.25, 1]
+    assert axes.get_xlabel() == "label noise"
+
+
 def test_merge_tree_draws_each_branch_from_its_minimum_to_its_pass():
     result = basins(waves())
     (axes,) = draw([result], most=20).axes

@@ -55,12 +55,12 @@ def test_auto_on_a_processor_is_full_precision():
     assert "reduced_matvecs" not in hessian.measure(network("mlp").problem(), HessianSpec(count=2)).conditions
 
 
-@pytest.mark.parametrize(("delay", "pays"), [(0.02, True), (0.0, False)])
-def test_a_trial_decides(delay, pays, monkeypatch):
+@pytest.mark.parametrize(("full", "rough", "pays"), [(0.05, 0.0, True), (0.0, 0.05, False)])
+def test_a_trial_decides(full, rough, pays, monkeypatch):
     case = network("mlp").problem(dtype=torch.float32)
     matvec, call = case.hessian(case.weights), Product.__call__
-    monkeypatch.setattr(Product, "rough", lambda self, v: call(self, v))
-    monkeypatch.setattr(Product, "__call__", lambda self, v: time.sleep(delay) or call(self, v))
+    monkeypatch.setattr(Product, "rough", lambda self, v: time.sleep(rough) or call(self, v))
+    monkeypatch.setattr(Product, "__call__", lambda self, v: time.sleep(full) or call(self, v))
     assert reduced._pays(matvec, torch.randn_like(case.weights)) == pays
 
 
