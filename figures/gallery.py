@@ -78,6 +78,29 @@ GALLERY: Pictures = {
     ),
     "keskar_line": ("parametric", ("keskar-line",), {"names": ["batch 256", "batch 6000"]}),
     "keskar_arc": ("parametric", ("keskar-arc",), {"names": ["batch 256", "batch 6000"]}),
+    "hoffer_distance": (
+        "study",
+        ("study-hoffer-distance",),
+        {"x": "step", "y": "distance ‖w−w₀‖", "by": "batch_size", "fit": "log"},
+    ),
+    "hoffer_mnist": ("study", ("study-hoffer-mnist",), {"x": "run", "y": "test accuracy (%)"}),
+    "hoffer_cifar10": ("study", ("study-hoffer-cifar10",), {"x": "run", "y": "test accuracy (%)"}),
+    "sam_cifar10": ("study", ("study-sam-cifar10",), {"x": "rho", "y": "test accuracy (%)", "below": "λ1"}),
+    "sam_cifar10_spectra": (
+        "density",
+        ("sam-cifar10-density-rho0", "sam-cifar10-density-rho0.1"),
+        {"names": ["SGD", "SAM, ρ = 0.1"]},
+    ),
+    "sam_cifar10_surfaces": (
+        "surface_pair",
+        ("sam-cifar10-random-rho0", "sam-cifar10-random-rho0.1"),
+        {"names": ["SGD", "SAM, ρ = 0.1"]},
+    ),
+    "cats_dogs": (
+        "study",
+        ("study-cats-dogs",),
+        {"x": "epoch", "y": "test F1 (%)", "below": "test loss", "by": "rho"},
+    ),
     "keskar_dependence": ("dependence", ("keskar-dependence",), {}),
 }
 
