@@ -44,19 +44,36 @@ class DaskCluster:
 
     def __call__(self, function: Function, tasks: Sequence[Any]) -> Iterator[Ended]:
         """Each task on a worker; in the end one on each worker at a time."""
-        from distributed import KilledWorker, as_completed
+        from distributed import as_completed
 
         with _client(self.text) as client:
             futures = {client.submit(function, task, pure=False): number for number, task in enumerate(tasks)}
+            suspects: list[int] = []
             for future in as_completed(list(futures)):
-                try:
-                    outcome, why = future.result(), ""
-                except KilledWorker:
-                    outcome, why = None, "its worker was killed, and so was every other one that tried"
-                except Exception as error:  # of the cluster or of pickling: the runs' own are outcomes
-                    outcome, why = None, f"the cluster gave no outcome ({type(error).__name__}: {error})"
-                yield futures.pop(future), outcome, why
+                number = futures.pop(future)
+                outcome, why = _end(future)
                 future.release()
+                if why == _KILLED:
+                    suspects.append(number)
+                else:
+                    yield number, outcome, why
+            for number in suspects:  # the scheduler blames tasks that only waited at a worker that died: now alone
+                yield number, *_end(client.submit(function, tasks[number], pure=False))
+
+
+_KILLED = "its worker was killed, and so was every other one that tried"
+
+
+def _end(future: Any) -> tuple[Any, str]:
+    """The outcome of a task, or why there is none."""
+    from distributed import KilledWorker
+
+    try:
+        return future.result(), ""
+    except KilledWorker:
+        return None, _KILLED
+    except Exception as error:  # of the cluster or of pickling: the runs' own are outcomes
+        return None, f"the cluster gave no outcome ({type(error).__name__}: {error})"
 
 
 def slurm_arguments(path: str) -> tuple[dict[str, Any], int]:
