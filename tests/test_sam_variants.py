@@ -196,6 +196,18 @@ def test_gsam_on_two_vectors():
     torch.testing.assert_close(p.grad, torch.tensor([-1.5, -2.5], dtype=torch.float64))
 
 
+def test_gsam_of_gradients_in_other_orders_of_memory():
+    """Convolutions in channels_last have gradients that are no flat rows."""
+    g, a = torch.randn(2, 6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    straight, turned = nn.Parameter(torch.zeros_like(a)), nn.Parameter(torch.zeros_like(a))
+    straight.grad, turned.grad = a.clone(), a.T.contiguous().T
+    subtract_orthogonal([straight], [g.clone()], 0.3)
+    subtract_orthogonal([turned], [g.T.contiguous().T], 0.3)
+    torch.testing.assert_close(turned.grad, straight.grad)
+    orthogonal = g - (g * a).sum() / (a * a).sum() * a
+    torch.testing.assert_close(straight.grad, a - 0.3 * orthogonal)
+
+
 # -- to the bit ---------------------------------------------------------------------------------------------
 
 BASES: dict[str, dict] = {

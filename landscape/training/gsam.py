@@ -17,7 +17,8 @@ def subtract_orthogonal(parameters: Sequence[Tensor], plain: Sequence[Tensor | N
 
     `plain` is g, the gradients at w, aligned with the parameters; g_⊥ is its part orthogonal to g_p over all parameters
     together (Zhuang et al. 2022, arXiv 2203.08065, section 4.2 and algorithm 1). Where g_p = 0 all of g is
-    orthogonal. α = 0 changes no bit. Parameters without one of the two gradients count as if it were zero.
+    orthogonal. α = 0 changes no bit. Parameters without one of the two gradients count as if it were zero. The memory
+    of `plain` is used up.
     """
     if alpha == 0:
         return
@@ -30,10 +31,11 @@ def subtract_orthogonal(parameters: Sequence[Tensor], plain: Sequence[Tensor | N
     share = torch.where(square > 0, along / square, torch.zeros_like(square))
     for (p, _), a, g in zip(moving, ascended, first, strict=True):  # g_p − α(g − s·g_p) = (1 + α·s)·g_p − α·g
         factor = (1 + alpha * share).to(a)
-        flat = a.is_contiguous() and g.is_contiguous()
-        for x, y in _pieces(g, a) if flat else [(g, a)]:
-            y.mul_(factor).add_(x, alpha=-alpha)
-        p.grad = a
+        if a.is_contiguous() and g.is_contiguous():
+            g.view(-1).addmv_(a.view(-1, 1), factor.view(1), beta=-alpha)  # one pass through memory
+            p.grad = g
+        else:
+            p.grad = a.mul_(factor).sub_(g, alpha=alpha)
 
 
 def _pieces(g: Tensor, a: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
