@@ -28,7 +28,7 @@ format: .venv/.dev
 	$(BIN)/ruff check --fix .
 
 figures: .venv/.core
-	$(BIN)/python -m landscape_figures.gallery figures/data figures/gallery
+	$(BIN)/python -m landscape_figures.gallery figures/data figures/gallery figures/tables
 
 # Trains 36 networks and measures them: about ten minutes. `make figures` draws the result.
 study-digits: .venv/.core

@@ -3,7 +3,8 @@
 192 cells by 3 seeds; all take the same number of gradients, since SAM's train for half as many epochs. The trainer's
 time is measured on 12 networks, three of each of {sgd, adam} by {plain, SAM}, and extrapolated to the grid by kind.
 error: of the sampled networks' final test losses, the largest relative difference between the two. Thousands of steps
-amplify rounding, so that this is no number of a method's accuracy; tests/test_ensemble.py compares short runs.
+amplify rounding, so that this is no number of a method's accuracy; tests/test_ensemble.py compares short runs. same:
+how many of the sampled networks have the very same test losses after every epoch when they train in a batch of one.
 """
 
 import os
@@ -79,6 +80,13 @@ def alone(member: Member, data: Dataset) -> tuple[float, float | None]:
     return time.perf_counter() - begun, loss
 
 
+def same(member: Member, data: Dataset, ours: TrainedMember) -> bool:
+    """Whether the member alone in its batch has the same test loss, to the bit, after every epoch."""
+    (one,) = train_together([member], data)
+    losses = [[row["test_loss"] for row in trained.history] for trained in (one, ours)]
+    return losses[0] == losses[1] and (one.diverged is None) == (ours.diverged is None)
+
+
 def difference(theirs: float | None, ours: TrainedMember) -> float:
     """Relative difference of the final test losses; 0 where both diverge, infinite where one does."""
     if theirs is None or ours.diverged is not None:
@@ -103,6 +111,7 @@ def compare(data: Dataset, epochs: int, workers: int) -> dict[str, Any]:
     for name in dict.fromkeys(names):
         total += names.count(name) * statistics.mean(runs[i][0] for i in chosen if names[i] == name)
     error = max(difference(runs[i][1], found[i]) for i in chosen)
+    achieved |= {"sample": len(chosen), "same": sum(same(members[i], data, found[i]) for i in chosen)}
     peer = {"seconds": total, "error": 0.0, "measured": sum(s for s, _ in runs.values()), "sample": len(chosen)}
     return {
         "name": "ensemble",

@@ -1,13 +1,15 @@
 """The project's own figures: which results each is drawn from. `make figures` and `landscape demo` run this.
 
-python -m landscape_figures.gallery RESULTS_FOLDER OUTPUT_FOLDER
+python -m landscape_figures.gallery RESULTS_FOLDER PICTURES_FOLDER TABLES_FOLDER
 """
 
 import sys
 from pathlib import Path
 from typing import Any
 
-from landscape.results import load
+from landscape.files import write_atomically
+from landscape.results import StudyResult, load
+from landscape.study_table import cells_table, to_csv
 
 from . import draw, save_figure
 
@@ -78,6 +80,21 @@ GALLERY: Pictures = {
     ),
     "keskar_line": ("parametric", ("keskar-line",), {"names": ["batch 256", "batch 6000"]}),
     "keskar_arc": ("parametric", ("keskar-arc",), {"names": ["batch 256", "batch 6000"]}),
+    "keskar_warm_start": (
+        "study",
+        ("study-keskar-warm",),
+        {"x": "start_epoch", "y": "sharpness full ε=0.001 (%)", "below": "test accuracy (%)"},
+    ),
+    "keskar_along": (
+        "study",
+        ("study-keskar-along",),
+        {"x": "train loss", "y": "sharpness full ε=0.001 (%)", "by": "batch_size"},
+    ),
+    "keskar_remedies": (
+        "study",
+        ("study-keskar-remedies",),
+        {"x": "run", "y": "sharpness full ε=0.001 (%)", "below": "test accuracy (%)"},
+    ),
     "hoffer_distance": (
         "study",
         ("study-hoffer-distance",),
@@ -114,6 +131,17 @@ def render(results: Path, output: Path, pictures: Pictures = GALLERY) -> list[Pa
     return written
 
 
+def tabulate(results: Path, output: Path) -> list[Path]:
+    """The table of every study in a folder of results, as CSV with all digits; returns the files written."""
+    written: list[Path] = []
+    for source in sorted(results.glob("study-*.safetensors")):
+        found = load(source)
+        assert isinstance(found, StudyResult)
+        written.append(output / f"{source.stem.removeprefix('study-')}.csv")
+        write_atomically(written[-1], to_csv(cells_table(found)).encode())
+    return written
+
+
 if __name__ == "__main__":
-    for path in render(Path(sys.argv[1]), Path(sys.argv[2])):
+    for path in (*render(Path(sys.argv[1]), Path(sys.argv[2])), *tabulate(Path(sys.argv[1]), Path(sys.argv[3]))):
         print(path)

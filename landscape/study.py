@@ -121,6 +121,8 @@ def open_study(path: str | os.PathLike[str]) -> tuple[StudySpec, Path]:
         if not (place / SPEC).exists():
             raise InputError(f"{place} holds no study: it has no {SPEC}. Name a study's file or output folder.")
         return read_study(place / SPEC), place
+    if place.suffix == ".safetensors":
+        raise InputError(f"{place} is no study's file or folder. See a result as a table: landscape table {place}")
     return read_study(place), place.with_suffix("")
 
 

@@ -1,4 +1,4 @@
-"""The committed pictures are those that the committed results give."""
+"""The committed pictures and tables are those that the committed results give."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from landscape_figures.gallery import DEMO, GALLERY, render
+from landscape_figures.gallery import DEMO, GALLERY, render, tabulate
 
 ROOT = Path(__file__).resolve().parent.parent / "figures"
 
@@ -26,6 +26,13 @@ def test_picture_is_the_committed_one(name, rendered):
     np.testing.assert_array_equal(ours, theirs)
 
 
+def test_tables_are_the_committed_ones(tmp_path):
+    written = tabulate(ROOT / "data", tmp_path)
+    assert {path.name for path in written} == {path.name for path in (ROOT / "tables").iterdir()}
+    for path in written:
+        assert path.read_text() == (ROOT / "tables" / path.name).read_text()
+
+
 def test_some_pictures_need_only_their_own_results(tmp_path):
     """As after `landscape demo`, which has no results of the studies."""
     sources = {source for _, sources, _ in DEMO.values() for source in sources}
@@ -36,6 +43,6 @@ def test_some_pictures_need_only_their_own_results(tmp_path):
 
 def test_nothing_else_is_kept():
     assert {path.stem for path in (ROOT / "gallery").iterdir()} == set(GALLERY)
-    assert {path.stem for path in (ROOT / "data").iterdir()} == {
-        s for _, sources, _ in GALLERY.values() for s in sources
-    }
+    drawn = {s for _, sources, _ in GALLERY.values() for s in sources}
+    assert {path.stem for path in (ROOT / "data").iterdir() if not path.name.startswith("study-")} <= drawn
+    assert drawn <= {path.stem for path in (ROOT / "data").iterdir()}

@@ -286,7 +286,7 @@ def test_torch_stays_out_of_specs_and_results_and_nn_out_of_methods(path):
 @pytest.mark.parametrize("path", sources("figures"), ids=lambda p: str(p.relative_to(ROOT)))
 def test_figures_read_results_and_never_torch(path):
     ours = {n for n in imported(path) if n.startswith("landscape.")}
-    assert all(n.split(".")[1] in ("results", "spec", "errors", "files") for n in ours)
+    assert all(n.split(".")[1] in ("results", "spec", "errors", "files", "study_table") for n in ours)
     assert not any(n.split(".")[0] == "torch" for n in imported(path))
 
 

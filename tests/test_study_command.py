@@ -99,6 +99,7 @@ def test_failures_are_told_and_decide_the_exit_code():
         (["tiny.toml", "--cluster", "slurm"], "tcp://HOST:PORT, local:N"),
         (["tiny.toml", "--jobs", "0"], "0 is not in the range x>=1"),
         (["show", "."], "holds no study"),
+        (["show", "study.safetensors"], "landscape table study.safetensors"),
         (["tiny.toml", "-o", "x.toml"], "a folder"),
     ],
 )
