@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,6 +26,9 @@ from . import tables
 from .cells import number
 from .outputs import choose_output, store
 from .progress import progress
+
+if TYPE_CHECKING:
+    import torch
 
 
 def check_verifiable(verify: str | None, spec: HessianSpec) -> None:
@@ -211,7 +214,26 @@ def inspect_file(path: Path, as_json: bool) -> None:
 
 def train_run(folder: str, source: SourceSpec, spec: TrainSpec, start_from: str | None = None) -> None:
     """Train a network from names, or from a checkpoint's weights, into a run folder, or resume it there."""
-    from landscape.checkpoints import begun_from, choose_device, load_into, prepare
+    from landscape.checkpoints import choose_device
+    from landscape.training.processes import is_first, joined
+
+    with joined(choose_device(source.device), spec.data_parallel) as device:
+        first = is_first(spec.data_parallel)
+        try:
+            last = _train(folder, source, spec, start_from, device, first)
+        except InputError:
+            if first:
+                raise
+            raise SystemExit(2) from None  # rank 0 says it
+    if first:
+        tell_last_epoch(last, folder)
+
+
+def _train(
+    folder: str, source: SourceSpec, spec: TrainSpec, start_from: str | None, device: "torch.device", speaks: bool
+) -> Mapping[str, Any]:
+    """The last row of the training."""
+    from landscape.checkpoints import begun_from, load_into, prepare
     from landscape.training.run import train
 
     problem, weights, start = ProblemSpec.from_dict(source.to_dict()), None, {}
@@ -224,12 +246,12 @@ def train_run(folder: str, source: SourceSpec, spec: TrainSpec, start_from: str 
     model, dataset = prepare(problem, spec.seed)
     if weights is not None:
         for note in load_into(model, weights):
-            click.echo(f"note: {note}", err=True)
+            if speaks:
+                click.echo(f"note: {note}", err=True)
     record = {name: getattr(problem, name) for name in ("model", "model_args", "data", "data_args", "loss")} | start
-    device = choose_device(source.device)
     with progress("train") as report:
-        trained = train(model, dataset, spec, folder, record, report, device, problem.loss)
-    tell_last_epoch(trained.history[-1], folder)
+        trained = train(model, dataset, spec, folder, record, report if speaks else None, device, problem.loss)
+    return trained.history[-1]
 
 
 def tell_last_epoch(last: Mapping[str, Any], folder: str) -> None:

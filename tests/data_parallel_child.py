@@ -3,6 +3,7 @@
 python data_parallel_child.py RANK PROCESSES FOLDER CASE; writes FOLDER/<CASE>-<RANK>.pt.
 """
 
+import contextlib
 import datetime
 import sys
 from pathlib import Path
@@ -74,9 +75,21 @@ def main(rank: int, processes: int, folder: Path) -> None:
         trained = train(network(case, rank), data_of(case), spec_of(case, data_parallel=True))
         rows = [{k: v for k, v in row.items() if k != "seconds"} for row in trained.history]
         torch.save({"state": trained.model.state_dict(), "rows": rows}, folder / f"{case}-{rank}.pt")
+
+    def stop(done: int, *_) -> None:
+        if done == 13:  # in the third of four epochs
+            raise KeyboardInterrupt
+
+    in_folder = network("sam", rank), data_of("sam"), spec_of("sam", data_parallel=True), folder / "run"
+    with contextlib.suppress(KeyboardInterrupt):
+        train(*in_folder, progress=stop, pause=0.0)
+    committed = len((folder / "run" / "metrics.jsonl").read_text().splitlines())
+    torch.distributed.barrier()
+    resumed = train(*in_folder, pause=0.0)
+    torch.save({"state": resumed.model.state_dict(), "committed": committed}, folder / f"resumed-{rank}.pt")
     refused = []
     grows = {"batch_size": 10, "batch_milestones": (2,), "batch_factor": 4.9}  # to 49 of 50 examples
-    for options, place in (({"batch_size": 7}, None), (grows, None), ({}, folder / "run")):
+    for options, place in (({"batch_size": 7}, None), (grows, None), ({"rho": 0.3}, folder / "run")):
         try:
             train(network("sam"), toy_data(), spec_of("sam", data_parallel=True, **options), place)
         except InputError as error:

@@ -7,7 +7,10 @@ from pathlib import Path
 import data_parallel_child as child
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from landscape.errors import InputError
+from landscape.training.processes import joined
 from landscape.training.run import train
 
 SAME = ["plain", "sam", "asam, accumulation", "gsam", "friendly"]
@@ -73,9 +76,44 @@ def test_float16_is_that_of_one_process(found):
     assert (found("float16")[0]["state"]["0.weight"] - alone[0].weight).abs().max() < 0.02 * moved
 
 
+def test_a_stopped_run_goes_on_with_the_same_bits(found):
+    whole = found("sam")[0]["state"]
+    for result in found("resumed"):
+        assert result["committed"] == 2
+        assert all(torch.equal(v, whole[k]) for k, v in result["state"].items())
+
+
+@pytest.mark.slow
+def test_processes_of_torchrun_make_one_run(tmp_path):
+    """The weights are those of one process but for rounding; one process alone speaks, and refuses for all."""
+    common = ["--model", "mlp", "--epochs", "2", "--device", "cpu", "--rho", "0.05"]
+    landscape = str(Path(sys.executable).with_name("landscape"))
+    torchrun = [str(Path(sys.executable).with_name("torchrun")), "--standalone", "--nproc-per-node", "2", "--no-python"]
+
+    def ran(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*command, *common], capture_output=True, text=True, cwd=tmp_path, timeout=240)
+
+    two = ran(*torchrun, landscape, "train", "two", "--data-parallel")
+    assert two.returncode == 0, two.stderr
+    assert two.stdout.count("epoch 2") == 1
+    assert ran(landscape, "train", "one").returncode == 0
+    one, other = (load_file(tmp_path / name / "checkpoints" / "epoch_0002.safetensors") for name in ("one", "two"))
+    close(other, one, 1e-4)
+    refused = ran(*torchrun, landscape, "train", "two", "--data-parallel", "--seed", "1")
+    assert refused.returncode != 0
+    assert refused.stderr.count("landscape: two holds a run of another configuration: train.seed is 0 there") == 1
+
+
+def test_one_process_alone_says_how_to_start_several(tmp_path):
+    with pytest.raises(InputError, match="torchrun --nproc-per-node N"), joined(torch.device("cpu"), True):
+        pass
+    with joined(torch.device("cpu"), False) as device:
+        assert device.type == "cpu"
+
+
 def test_what_processes_cannot_do_is_said_in_a_line(found):
     for size, later_size, folder in found("refused"):
         for message in (size, later_size):
             assert "batch_size = 1" in message
             assert "for 2 processes" in message
-        assert "data_parallel" in folder
+        assert "another configuration: train.rho is 0.1 there and 0.3 here" in folder

@@ -106,6 +106,26 @@ def holds_run(folder: Path) -> bool:
     return False
 
 
+@dataclass(frozen=True)
+class Stopped:
+    """Where a run stopped: its initial state dict, its state (empty for a new run), the rows of its finished epochs."""
+
+    initial: Mapping[str, Tensor]
+    tensors: Mapping[str, Tensor]
+    rows: list[Row]
+
+    def resume(self, training: Training) -> None:
+        """Put `training` there, and its initial weights where the run began, bit for bit."""
+        training.model.load_state_dict(self.initial)
+        for copy, parameter in zip(training.initial, training.parameters, strict=True):
+            copy.copy_(parameter.detach())
+        if self.tensors:
+            training.model.load_state_dict(_under("model.", self.tensors))
+            restore_state(training.optimiser, _under("optimiser.", self.tensors))
+            training.averages.restore(_under("averages.", self.tensors))
+            training.state.restore(_under("step.", self.tensors), training.parameters)
+
+
 @dataclass
 class RunFolder:
     """A run's folder, claimed. `record` (JSON) goes into every checkpoint: how its model and data are made.
@@ -119,40 +139,37 @@ class RunFolder:
     committed: int = 0
     _written: float = field(default_factory=time.monotonic)
 
-    def restore(self, training: Training) -> list[Row]:
-        """Put `training` where the run stopped, and give the rows of its finished epochs.
+    def begin(self, training: Training) -> Stopped:
+        """Where the run stopped. A new one writes its initial checkpoint.
 
-        A new run writes its initial checkpoint. Raises `InputError` when the caller's model does not start
-        where the run did, or when the folder is damaged.
+        Raises `InputError` when the caller's model does not start where the run did, or when the folder is damaged.
         """
         first, state, metrics = checkpoint_path(self.path, 0), self.path / STATE, self.path / METRICS
         if not first.exists() and not state.exists():
             self.write_checkpoint(training, {})
-        _start_as(training, _read(first, "checkpoint")[1], first)
+        initial = _read(first, "checkpoint")[1]
+        _check_start(training, initial, first)
         if not state.exists():
             if metrics.exists():
                 raise InputError(f"{self.path} has lost its {STATE}. Restore it, or choose another folder.")
-            return []
+            return Stopped(initial, {}, [])
         record, tensors = _read(state, "state")
-        training.model.load_state_dict(_under("model.", tensors))
-        restore_state(training.optimiser, _under("optimiser.", tensors))
-        training.averages.restore(_under("averages.", tensors))
-        training.state.restore(_under("step.", tensors), training.parameters)
         lines = record["metrics"]
         if not metrics.exists() or metrics.read_bytes() != lines.encode():  # a kill tore the last, or prevented it
             write_atomically(metrics, lines.encode())
         self.committed = record["epoch"]
-        return [json.loads(line) for line in lines.splitlines()]
+        return Stopped(initial, tensors, [json.loads(line) for line in lines.splitlines()])
 
-    def commit(self, training: Training, history: list[Row]) -> None:
+    def commit(self, training: Training, history: list[Row]) -> int:
         """Write down epochs that are done: a checkpoint when due, then the state, then their lines of metrics.
 
-        Nothing is written when the last state is younger than `pause` and no checkpoint is due.
+        Nothing is written when the last state is younger than `pause` and no checkpoint is due. Returns how many
+        epochs are done on disk.
         """
         row, spec = history[-1], training.spec
         due = row["epoch"] % spec.save_every == 0 or is_last(row, spec)
         if not due and time.monotonic() - self._written < self.pause:
-            return
+            return self.committed
         if due:
             self.write_checkpoint(training, row)
         record = {
@@ -166,6 +183,7 @@ class RunFolder:
         write_atomically(self.path / STATE, seal(record, arrays(tensors)))
         _append(self.path / METRICS, "".join(map(_line, history[self.committed :])))
         self.committed, self._written = row["epoch"], time.monotonic()
+        return self.committed
 
     def write_checkpoint(self, training: Training, row: Row) -> None:
         """Seal the state dict under its own names; the same run always gives the same bytes."""
@@ -181,8 +199,8 @@ class RunFolder:
             write_checkpoint(path, {**record, "average": name, "metrics": own}, model.state_dict())
 
 
-def _start_as(training: Training, theirs: dict[str, Tensor], path: Path) -> None:
-    """Check that the caller's weights are the run's initial ones, and take those over, bit for bit."""
+def _check_start(training: Training, theirs: dict[str, Tensor], path: Path) -> None:
+    """Check that the caller's weights are the run's initial ones."""
     mine = training.model.state_dict()
     fits = mine.keys() == theirs.keys() and all(mine[k].shape == theirs[k].shape for k in mine)
     # Not bit for bit: another processor's initialiser may differ in the last digit.
@@ -194,9 +212,6 @@ def _start_as(training: Training, theirs: dict[str, Tensor], path: Path) -> None
             f"the model does not start from the initial weights of the run, {path}. "
             "Pass the model that the run began with, or choose another folder."
         )
-    training.model.load_state_dict(theirs)
-    for copy, parameter in zip(training.initial, training.parameters, strict=True):
-        copy.copy_(parameter.detach())
 
 
 def _read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:

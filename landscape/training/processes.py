@@ -1,12 +1,70 @@
 """The processes of torch.distributed that train one model together."""
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from landscape.errors import InputError, illegal
+
+T = TypeVar("T")
+
+_PATIENCE = timedelta(minutes=30)
+
+
+@contextmanager
+def joined(device: torch.device, parallel: bool) -> Iterator[torch.device]:
+    """Inside, this process is one of those that torchrun started: by gloo on CPUs, by NCCL on GPUs, its own one each.
+
+    Nothing happens unless `parallel`. Raises `InputError` when torchrun did not start it, or there are fewer GPUs than
+    processes.
+    """
+    if not parallel:
+        yield device
+        return
+    if not {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+        raise InputError(
+            "data_parallel needs the processes of torchrun. Start them: torchrun --nproc-per-node N --no-python "
+            "landscape train …"
+        )
+    cuda = device.type == "cuda"
+    if cuda:
+        place, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if place >= there:
+            raise illegal("--nproc-per-node", f"above {place}", f"at most the {there} GPUs", "Or use --device cpu.")
+        device = torch.device("cuda", place)
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if cuda else "gloo", timeout=_PATIENCE)
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+
+def is_first(parallel: bool) -> bool:
+    """Whether this process is the one that reads, writes and speaks for all."""
+    return not parallel or dist.get_rank() == 0
+
+
+def from_first(make: Callable[[], T], parallel: bool) -> T:
+    """What `make` returns on rank 0, which alone calls it; the `InputError` that it raises there is raised on all."""
+    if not parallel:
+        return make()
+    told: list[Any] = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            told[0] = make()
+        except InputError as error:
+            told[1] = error
+    dist.broadcast_object_list(told, 0)
+    if told[1] is not None:
+        raise told[1]
+    return told[0]
 
 
 def check_group(sizes: Iterable[int], smallest: int) -> None:

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from landscape.training.folder import CONFIG, FORMAT, RunFolder, claimed, holds_
 from landscape.training.loop import Report, epochs, is_last
 from landscape.training.outcome import DivergedError, Row
 from landscape.training.prepare import Data, Training, prepare
+from landscape.training.processes import from_first, is_first
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +65,7 @@ def train(
 
     `folder` may be new, empty, or hold a run of the same configuration: an unfinished one resumes, with
     its own number of threads, to the bits it would have reached without interruption; a finished one
-    returns at once.
+    returns at once. With `data_parallel` rank 0 alone reads and writes it, and a run resumes with as many processes.
 
     Raises `InputError`, having changed nothing, when the folder holds another configuration or other
     files, and when model, data and spec do not fit together; `DivergedError`, one of its kind, when loss
@@ -72,22 +74,25 @@ def train(
     training = prepare(model, dataset, spec, loss, device)
     if folder is None and spec.tensorboard:
         raise illegal("tensorboard", True, "False without a run folder", "Name a folder to keep the event files in.")
-    if folder is not None and spec.data_parallel:
-        remedy = "Processes cannot share one; train without a folder, and save the returned model on rank 0."
-        raise illegal("folder", str(folder), "left out with data_parallel", remedy)
-    history: list[Row] = []
+    parallel, history, kept = spec.data_parallel, list[Row](), 0
     with ExitStack() as stack:
         run, write_events = None, None
         if folder is not None:
-            path = Path(folder)
-            stack.enter_context(claimed(path))
-            config = _open(path, _configuration(training, dataset, _plain(record or {})))
+            path, configuration = Path(folder), _configuration(training, dataset, _plain(record or {}))
+
+            def opened() -> dict[str, Any]:
+                stack.enter_context(claimed(path))
+                return _open(path, configuration)
+
+            config = from_first(opened, parallel)
             stack.enter_context(threads(config["environments"][0]["threads"]))
             run = RunFolder(path, config["record"], pause)
-            history = run.restore(training)
+            stopped = from_first(partial(run.begin, training), parallel)
+            stopped.resume(training)
+            history, kept = stopped.rows, len(stopped.rows)
             if history and is_last(history[-1], spec):
                 return _trained(training, history, path)
-            if spec.tensorboard:
+            if spec.tensorboard and is_first(parallel):
                 write_events = stack.enter_context(event_writer(path / "tensorboard", len(history)))
         try:
             for row in epochs(training, done=len(history), report=progress):
@@ -95,10 +100,10 @@ def train(
                 if write_events is not None:
                     write_events(row)
                 if run is not None:
-                    run.commit(training, history)
+                    kept = from_first(partial(run.commit, training, history), parallel)
         except DivergedError as error:
-            kept = f" Everything up to epoch {run.committed} is kept in {folder}." if run is not None else ""
-            raise DivergedError(f"{error}{kept}", error.epoch) from None
+            saved = f" Everything up to epoch {kept} is kept in {folder}." if run is not None else ""
+            raise DivergedError(f"{error}{saved}", error.epoch) from None
     return _trained(training, history, Path(folder) if folder is not None else None)
 
 
@@ -119,6 +124,7 @@ def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
 def _configuration(training: Training, data: Data, record: dict[str, Any]) -> dict[str, Any]:
     """Everything that decides the weights, and the environment, which decides at most their last bits."""
     seed, device = training.spec.seed, training.device
+    together = {"processes": torch.distributed.get_world_size()} if training.spec.data_parallel else {}
     return {
         "kind": "run",
         "format": FORMAT,
@@ -132,6 +138,7 @@ def _configuration(training: Training, data: Data, record: dict[str, Any]) -> di
         "examples": {"train": len(training.train[1]), "test": len(training.test[1])},
         "loss": training.loss.name,
         "dtype": str(training.parameters[0].dtype).removeprefix("torch."),
+        **together,
         "seeds": {"order of examples": seed, "dropout": seed},
         "environments": [
             {
@@ -218,9 +225,10 @@ def write_finished(
         for parameter, initial in zip(training.parameters, training.initial, strict=True):
             parameter.copy_(initial)
         try:
-            done = run.restore(training)
+            stopped = run.begin(training)
+            stopped.resume(training)
         finally:
             for parameter, value in zip(training.parameters, final, strict=True):
                 parameter.copy_(value)
-        if not done:
+        if not stopped.rows:
             run.commit(training, list(history))
