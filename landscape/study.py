@@ -27,7 +27,7 @@ from landscape.study_result import StudyResult
 from landscape.study_run import FAILED, failed, read_outcome
 from landscape.study_spec import StudyRun, StudySpec
 from landscape.study_table import write_tables
-from landscape.training.folder import claimed
+from landscape.training.claim import claimed
 
 SPEC, RESULT = "study.toml", "study.safetensors"
 

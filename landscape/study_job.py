@@ -21,7 +21,8 @@ from landscape.errors import InputError
 from landscape.fields import Spec
 from landscape.spec import ProblemSpec, SourceSpec, TrainSpec
 from landscape.study_spec import StudyRun
-from landscape.training.folder import checkpoint_path, claimed
+from landscape.training.claim import claimed
+from landscape.training.folder import checkpoint_path
 from landscape.training.run import train
 
 PATIENCE = 20.0

@@ -20,7 +20,8 @@ from torch import nn
 from landscape.errors import InputError
 from landscape.files import unseal
 from landscape.spec import TrainSpec
-from landscape.training.folder import read_config, read_history
+from landscape.training.configuration import read_config
+from landscape.training.folder import read_history
 from landscape.training.outcome import DivergedError
 from landscape.training.run import train
 

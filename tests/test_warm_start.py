@@ -7,7 +7,7 @@ import torch
 from commands import refused, run
 
 from landscape.checkpoints import open_checkpoint, read_weights
-from landscape.training.folder import read_config
+from landscape.training.configuration import read_config
 
 SMALL = ("--model", "mlp", "--model-arg", "widths=8", "--data-arg", "label_noise=0.2")
 LARGE = ("--batch-size", 700, "--epochs", 2)

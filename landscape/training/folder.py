@@ -13,12 +13,9 @@ is written before, the lines of metrics after: a kill between any two writes eit
 with the same bits, or finds their lines in the state and writes them again.
 """
 
-import fcntl
 import json
-import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +31,7 @@ from landscape.training.optimisers import restore_state, state_tensors
 from landscape.training.outcome import Row
 from landscape.training.prepare import Training
 
-CONFIG, METRICS, STATE = "config.json", "metrics.jsonl", "state.safetensors"
+METRICS, STATE = "metrics.jsonl", "state.safetensors"
 
 
 def checkpoint_path(folder: Path, epoch: int) -> Path:
@@ -42,68 +39,10 @@ def checkpoint_path(folder: Path, epoch: int) -> Path:
     return folder / "checkpoints" / f"epoch_{epoch:04d}.safetensors"
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """A run's configuration. Raises `InputError` when `folder` holds no run."""
-    path = folder / CONFIG
-    try:
-        config = json.loads(read_bytes(path))
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON ({error}). Restore it, or choose another folder.") from None
-    known = isinstance(config, dict) and config.get("kind") == "run" and config.get("format") == FORMAT
-    if not known or not {"train", "record", "environments"} <= config.keys():
-        raise InputError(f"{path} does not describe a run of this version. Choose another folder.")
-    return config
-
-
 def read_history(folder: Path) -> list[Row]:
     """The rows of a run's finished epochs; a last line that a kill tore is left out."""
     whole = read_bytes(folder / METRICS).decode().split("\n")[:-1] if (folder / METRICS).exists() else []
     return [json.loads(text) for text in whole]
-
-
-@contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Make the folder and hold it for this process: two trainings in one folder would mix their files.
-
-    The claim ends with the process, however it ends. Raises `InputError` when another process holds it.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise InputError(f"cannot use {folder} for a run: {error.strerror}. Choose another folder.") from None
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"another process is training in {folder}. Wait for it, or choose another folder."
-            ) from None
-        except OSError:  # a file system without locks
-            pass
-        _remove_leftovers(folder)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files of atomic writes that a kill interrupted."""
-    for path in [*folder.glob(".*.part"), *folder.glob("checkpoints/.*.part")]:
-        if path.name.startswith((f".{CONFIG}.", f".{STATE}.", f".{METRICS}.", ".epoch_", ".ema.", ".swa.")):
-            path.unlink()
-
-
-def holds_run(folder: Path) -> bool:
-    """Whether a run was begun in `folder`. Raises `InputError` when it holds anything else."""
-    if (folder / CONFIG).exists():
-        return True
-    others = sorted(path.name for path in folder.iterdir())
-    if others:
-        raise InputError(
-            f"{folder} holds other files ({', '.join(others[:3])}) and no run. Choose an empty or new folder."
-        )
-    return False
 
 
 @dataclass(frozen=True)

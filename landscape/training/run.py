@@ -1,9 +1,6 @@
 """Training a model, in a run folder that survives a kill at any moment."""
 
-import json
-import logging
 import os
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -11,22 +8,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-import landscape
-from landscape.errors import InputError, illegal
-from landscape.files import write_atomically
+from landscape.errors import illegal
 from landscape.spec import TrainSpec
 from landscape.training.board import event_writer
-from landscape.training.folder import CONFIG, FORMAT, RunFolder, claimed, holds_run, read_config
+from landscape.training.claim import claimed
+from landscape.training.configuration import begin, configuration, plain
+from landscape.training.folder import RunFolder
 from landscape.training.loop import Report, epochs, is_last
 from landscape.training.outcome import DivergedError, Row
 from landscape.training.prepare import Data, Training, prepare
 from landscape.training.processes import from_first, is_first
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,15 +72,15 @@ def train(
     with ExitStack() as stack:
         run, write_events = None, None
         if folder is not None:
-            path, configuration = Path(folder), _configuration(training, dataset, _plain(record or {}))
+            path, config = Path(folder), configuration(training, dataset, plain(record or {}))
 
             def opened() -> dict[str, Any]:
                 stack.enter_context(claimed(path))
-                return _open(path, configuration)
+                return begin(path, config)
 
-            config = from_first(opened, parallel)
-            stack.enter_context(threads(config["environments"][0]["threads"]))
-            run = RunFolder(path, config["record"], pause)
+            there = from_first(opened, parallel)
+            stack.enter_context(threads(there["environments"][0]["threads"]))
+            run = RunFolder(path, there["record"], pause)
             stopped = from_first(partial(run.begin, training), parallel)
             stopped.resume(training)
             history, kept = stopped.rows, len(stopped.rows)
@@ -109,89 +103,6 @@ def train(
 
 def _trained(training: Training, history: list[Row], folder: Path | None) -> Trained:
     return Trained(training.model.eval(), tuple(history), folder, dict(training.averages.models))
-
-
-def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record as JSON gives it back, so that it can be compared with the one on disk."""
-    try:
-        return json.loads(json.dumps(dict(record), allow_nan=False, default=dict))
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"the run's record cannot be written as JSON ({error}). Use strings, numbers and lists."
-        ) from None
-
-
-def _configuration(training: Training, data: Data, record: dict[str, Any]) -> dict[str, Any]:
-    """Everything that decides the weights, and the environment, which decides at most their last bits."""
-    seed, device = training.spec.seed, training.device
-    together = {"processes": torch.distributed.get_world_size()} if training.spec.data_parallel else {}
-    return {
-        "kind": "run",
-        "format": FORMAT,
-        "train": _plain(training.spec.to_dict()),
-        "record": {
-            **record,
-            "dataset": _plain({k: getattr(data, k, None) for k in ("name", "sha256", "preprocessing")}),
-        },
-        "model": type(training.model).__name__,
-        "parameters": sum(p.numel() for p in training.parameters),
-        "examples": {"train": len(training.train[1]), "test": len(training.test[1])},
-        "loss": training.loss.name,
-        "dtype": str(training.parameters[0].dtype).removeprefix("torch."),
-        **together,
-        "seeds": {"order of examples": seed, "dropout": seed},
-        "environments": [
-            {
-                "landscape": landscape.__version__,
-                "torch": torch.__version__,
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-                "platform": platform.platform(),
-                "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-                "threads": torch.get_num_threads(),
-            }
-        ],
-    }
-
-
-def _open(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """Begin the run, or find it begun with the same configuration; the configuration on disk is returned."""
-    if not holds_run(folder):
-        write_atomically(folder / CONFIG, _text(config))
-        return config
-    stored = read_config(folder)
-    there = {**stored, "train": _plain(TrainSpec.from_dict(stored["train"]).to_dict())}
-    difference = _first_difference(there, config, "")
-    if difference is not None:
-        raise InputError(
-            f"{folder} holds a run of another configuration: {difference}. Nothing was changed; choose another "
-            "folder, or train with the run's own options."
-        )
-    now = {**config["environments"][0], "threads": stored["environments"][0]["threads"]}
-    if now != stored["environments"][-1]:
-        _log.warning(
-            "%s was begun in another environment; the weights may differ in their last bits from those of an "
-            "uninterrupted run. Both environments are in %s.", folder, CONFIG,
-        )  # fmt: skip
-        stored["environments"].append(now)
-        write_atomically(folder / CONFIG, _text(stored))
-    return stored
-
-
-def _text(config: dict[str, Any]) -> bytes:
-    return (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def _first_difference(there: Any, here: Any, name: str) -> str | None:
-    """Where two configurations differ, in words; environments may."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        for key in [*there, *(k for k in here if k not in there)]:
-            if name or key != "environments":
-                found = _first_difference(there.get(key), here.get(key), f"{name}.{key}" if name else key)
-                if found is not None:
-                    return found
-        return None
-    return None if there == here else f"{name} is {there!r} there and {here!r} here"
 
 
 @contextmanager
@@ -221,7 +132,7 @@ def write_finished(
     """
     path, final = Path(folder), [p.detach().clone() for p in training.parameters]
     with claimed(path), torch.no_grad():
-        run = RunFolder(path, _open(path, _configuration(training, dataset, _plain(record or {})))["record"])
+        run = RunFolder(path, begin(path, configuration(training, dataset, plain(record or {})))["record"])
         for parameter, initial in zip(training.parameters, training.initial, strict=True):
             parameter.copy_(initial)
         try:
