@@ -54,7 +54,7 @@ def landscape() -> None:
 @spec_options(source=SourceSpec, spec=TrainSpec)
 def train(folder: str, start_from: str | None, source: SourceSpec, spec: TrainSpec) -> None:
     """Train a network into FOLDER; the same command resumes an interrupted run bit for bit."""
-    from .actions import train_run
+    from .training import train_run
 
     train_run(folder, source, spec, start_from)
 

@@ -13,9 +13,10 @@ from landscape.errors import InputError, illegal
 from landscape.methods.curves import Curve
 from landscape.spec import CurveSpec, PathSpec, ProblemSpec, SourceSpec, TrainSpec
 
-from .actions import announce, labelled, stem_of, tell_last_epoch
+from .actions import announce, labelled, stem_of
 from .outputs import choose_output, store
 from .progress import progress
+from .training import tell_last_epoch
 
 
 def measure_barriers(

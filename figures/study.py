@@ -1,8 +1,7 @@
 """A study at a glance: one number against what was varied, mean ± standard error over seeds."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from .eigenvalues import subscripted
 from .groups import is_single
 from .layout import cross_out, legend_below, new_figure, settle, wrap
 from .scales import SCALES, limits, number, scale_axis
+from .study_lines import Line, column_of, conditions_of, lines_of, varies
 from .style import FAINT, look, style
 
 _DECADES = 20.0
@@ -28,28 +28,6 @@ FITS = {"none": "", "log": "; grey: a + b·log₁₀ x", "power": "; grey: log�
 
 _TIMES = ("epoch", "step")
 """Columns along which a run moves."""
-
-
-@dataclass(frozen=True)
-class _Line:
-    """A line of the figure. x: (k,), means, errors: (k,), seeds: the (x, y) of every run."""
-
-    name: str
-    x: np.ndarray
-    means: np.ndarray
-    errors: np.ndarray
-    seeds: np.ndarray
-
-    def fit(self, law: str, until: float) -> tuple[float, float]:
-        """(a, b) of the least-squares line through the means, in the coordinates of the law, over x ≤ until."""
-        there = np.isfinite(self.means) & (self.x > 0) & (self.x <= until)
-        if law == "power":
-            there &= self.means > 0
-        if there.sum() < 2:
-            raise InputError(f"fit needs two points with x from above 0 to {until:g}; {self.name or 'it'} has fewer.")
-        heights = np.log10(self.means[there]) if law == "power" else self.means[there]
-        slope, offset = np.polyfit(np.log10(self.x[there]), heights, 1)
-        return float(offset), float(slope)
 
 
 def draw(
@@ -86,15 +64,15 @@ def draw(
         raise InputError("this study holds no number to draw yet. Execute it first.")
     x = x if x is not None else next(iter(result.factors), None)
     if by is None and x in result.factors:
-        by = next((name for name in result.factors if name != x and _varies(result.settings, name, {x})), None)
-    column = _column(result, "y", y if y is not None else result.columns[result.columns_shown()[0]])
+        by = next((name for name in result.factors if name != x and varies(result.settings, name, {x})), None)
+    column = column_of(result, "y", y if y is not None else result.columns[result.columns_shown()[0]])
     if x is None or (x not in result.factors and x not in result.columns):
         raise illegal("x", x, f"one of {', '.join((*result.factors, *result.columns))}", "Choose one.")
     if by is not None and by not in result.factors:
         raise illegal("by", by, f"one of {', '.join(result.factors) or 'none'}", "It must be varied in the study.")
-    shown = [column] if below is None else [column, _column(result, "below", below)]
-    conditions = _conditions(result, where)
-    panels = [_lines(result, x, number, by, conditions) for number in shown]
+    shown = [column] if below is None else [column, column_of(result, "below", below)]
+    conditions = conditions_of(result, where)
+    panels = [lines_of(result, x, number, by, conditions) for number in shown]
     lines = panels[0][0]
     with style():
         figure = new_figure(width, 2.4 if below is None else 3.6)
@@ -113,91 +91,7 @@ def draw(
         return settle(figure)
 
 
-def _column(result: StudyResult, option: str, name: str) -> int:
-    if name not in result.columns:
-        raise illegal(option, name, f"one of {', '.join(result.columns)}", "Or measure it in the study.")
-    return result.columns.index(name)
-
-
-def _conditions(result: StudyResult, where: str) -> dict[str, str]:
-    """`rho=0,optimiser=sgd` as a mapping; values are compared as texts."""
-    conditions = {}
-    for part in filter(None, where.split(",")):
-        name, sign, value = part.partition("=")
-        if not sign or name not in (*result.factors, "at"):
-            raise illegal(
-                "where", where, f"factor=value,… of {', '.join((*result.factors, 'at'))}", "Mend the condition."
-            )
-        conditions[name] = value
-    return conditions
-
-
-def _lines(
-    result: StudyResult, x: str, column: int, by: str | None, conditions: dict[str, str]
-) -> tuple[list[_Line], list[str]]:
-    """The lines, and the names of the places on x where those are no numbers."""
-    cells = [
-        cell for cell in result.cells(result.factors)
-        if all(
-            _text({**cell.setting, "at": cell.at}[name]) in (value, _text(_read(value)))
-            for name, value in conditions.items()
-        )
-    ]  # fmt: skip
-    if not cells:
-        raise illegal("where", conditions, "true of some run", "Choose other values.")
-    drawn = {x, by, *conditions}
-    for name in result.factors if x in result.factors else ():
-        values = dict.fromkeys(_text(cell.setting[name]) for cell in cells)
-        if name not in drawn and _varies([cell.setting for cell in cells], name, drawn):
-            raise InputError(
-                f"{name} varies, too ({', '.join(values)}). Choose one with where: {name}={next(iter(values))}."
-            )
-    moments = dict.fromkeys(cell.at for cell in cells)
-    if x in result.factors and len(moments) > 1:
-        raise InputError(
-            f"there are several moments ({', '.join(moments)}). Choose one with where: at={next(reversed(moments))}, "
-            "or x = epoch or step."
-        )
-    ticks: list[str] = []
-    abscissa = result.columns.index(x) if x in result.columns else 0
-    if x in result.factors:
-        places: list[Any] = [_read(cell.setting[x]) for cell in cells]
-        if not all(isinstance(place, int | float) and not isinstance(place, bool) for place in places):
-            ticks = list(dict.fromkeys(map(_text, places)))
-            places = [ticks.index(_text(place)) for place in places]
-    else:
-        places = [cell.mean[abscissa] for cell in cells]
-    groups: dict[str, list[int]] = {}
-    for place, cell in enumerate(cells):
-        groups.setdefault(_text(cell.setting[by]) if by else "", []).append(place)
-    lines = []
-    for name, members in groups.items():
-        members = sorted(members, key=lambda k: places[k])
-        seeds = [
-            (places[k] if x in result.factors else result.values[row, abscissa], result.values[row, column])
-            for k in members for row in cells[k].rows
-        ]  # fmt: skip
-        lines.append(
-            _Line(
-                name, np.array([places[k] for k in members], float),
-                np.array([cells[k].mean[column] for k in members]),
-                np.array([cells[k].error[column] for k in members]), np.array(seeds, float).reshape(-1, 2),
-            )
-        )  # fmt: skip
-    return lines, ticks
-
-
-def _varies(settings: Sequence[Mapping[str, Any]], name: str, given: set[str | None]) -> bool:
-    """Whether the factor has several values where those given are fixed; what a named run sets, its name decides."""
-    seen: dict[tuple, str] = {}
-    return any(
-        seen.setdefault(tuple(_text(setting.get(key)) for key in sorted(filter(None, given))), value) != value
-        for setting in settings
-        for value in [_text(setting[name])]
-    )
-
-
-def _draw_line(axes: Axes, line: _Line, number: int, joined: bool) -> None:
+def _draw_line(axes: Axes, line: Line, number: int, joined: bool) -> None:
     as_ = look(number)
     there = np.isfinite(line.means) & np.isfinite(line.x)
     errors = np.where(np.isfinite(line.errors), line.errors, 0)
@@ -212,7 +106,7 @@ def _draw_line(axes: Axes, line: _Line, number: int, joined: bool) -> None:
     cross_out(axes, line.x[~there & np.isfinite(line.x)], as_.colour)
 
 
-def _draw_fit(axes: Axes, line: _Line, law: str, until: float) -> str:
+def _draw_fit(axes: Axes, line: Line, law: str, until: float) -> str:
     """Draw the law's curve; returns its slope in words."""
     a, b = line.fit(law, until)
     x = np.geomspace(line.x[line.x > 0].min(), min(line.x.max(), until), 50)
@@ -221,7 +115,7 @@ def _draw_fit(axes: Axes, line: _Line, law: str, until: float) -> str:
     return f", b = {number(float(f'{b:.3g}'))}"
 
 
-def _axes(axes: Axes, lines: Sequence[_Line], ticks: list[str], x_scale: str, scale: str) -> None:
+def _axes(axes: Axes, lines: Sequence[Line], ticks: list[str], x_scale: str, scale: str) -> None:
     x = np.concatenate([np.concatenate([line.x, line.seeds[:, 0]]) for line in lines])
     heights = [np.concatenate([line.means, line.seeds[:, 1]]) for line in lines]
     bars = [line.means + sign * np.nan_to_num(line.errors) for line in lines for sign in (-1, 1)]
@@ -251,7 +145,7 @@ def _scale(values: np.ndarray, asked: str, option: str) -> str:
     return "log" if len(finite) and (finite > 0).all() and finite.max() > _DECADES * finite.min() else "linear"
 
 
-def _legend(lines: Sequence[_Line], by: str | None, slopes: Sequence[str], joined: bool) -> list[tuple[Any, str]]:
+def _legend(lines: Sequence[Line], by: str | None, slopes: Sequence[str], joined: bool) -> list[tuple[Any, str]]:
     """slopes: added to the lines' names, () for none. joined: whether the cells are."""
     if by is None and not slopes:
         return []
@@ -272,20 +166,6 @@ def _said(name: str) -> str:
     return "ρ" if name == "rho" else re.sub(r"^(model|data)_args\.", "", name).replace("_", " ")
 
 
-def _note(lines: Sequence[_Line], fit: str) -> str:
+def _note(lines: Sequence[Line], fit: str) -> str:
     bars = any(np.isfinite(line.errors).any() for line in lines)
     return ("mean ± standard error over seeds; small marks: runs" if bars else "one run each") + fit
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ",".join(map(_text, value))
-    return f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
-
-
-def _read(value: Any) -> Any:
-    """A number where a text is one: arguments of models and data are texts."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
