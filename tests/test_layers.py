@@ -65,10 +65,12 @@ ALLOWED: dict[str, set[str]] = {
         "study_table",
         "training",
     },
+    "curvature_result": {"record", "spec", "spectrum"},
+    "sharpness_result": {"record", "spec"},
     "results": {
-        "spec",
-        "spectrum",
         "record",
+        "curvature_result",
+        "sharpness_result",
         "path_result",
         "surface_result",
         "basin_result",
@@ -233,6 +235,7 @@ ALLOWED: dict[str, set[str]] = {
 TORCH_FREE = {
     "errors", "fields", "spec", "path_spec", "checkpoint_files", "surface_spec", "train_spec", "basin_spec", "spectrum",
     "files", "record", "results", "path_result", "surface_result", "basin_result", "exchange", "comparison_result",
+    "curvature_result", "sharpness_result",
     "study_spec", "study_fields", "study_runs", "study_file", "study_result", "study_table",
 }  # fmt: skip
 
