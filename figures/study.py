@@ -14,7 +14,7 @@ from landscape.results import StudyResult
 
 from .eigenvalues import subscripted
 from .groups import is_single
-from .layout import cross_out, legend_below, new_figure, settle, wrap
+from .layout import cross_out, legend_below, new_figure, part_ticks, settle, wrap
 from .scales import SCALES, limits, number, scale_axis
 from .study_lines import Line, column_of, conditions_of, lines_of, varies
 from .style import FAINT, look, style
@@ -88,7 +88,10 @@ def draw(
         rows[-1].set_xlabel(wrap(subscripted(_said(x)), 44, 2))
         slopes = [_draw_fit(rows[0], line, fit, fit_until) for line in lines] if fit != "none" else []
         legend_below(figure, _legend(lines, by, slopes, joined), _note(lines, FITS[fit]))
-        return settle(figure)
+        settle(figure)
+        if panels[0][1]:
+            part_ticks(rows[-1])
+        return figure
 
 
 def _draw_line(axes: Axes, line: Line, number: int, joined: bool) -> None:

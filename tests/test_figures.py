@@ -1171,6 +1171,16 @@ def test_study_draws_mean_and_standard_error_of_every_cell():
     assert chosen.containers[0][0].get_ydata()[0] == pytest.approx(three.values[rows, 0].mean())
 
 
+def test_long_names_of_runs_stand_apart():
+    """They are words that cannot be broken: every second one goes a line lower."""
+    names = ("plain", "augmented", "conserved", "disturbed", "lengthened")
+    axes = draw([studied({"run": names})], x="run", y="λ1").axes[0]
+    shown = [label.get_text() for label in axes.get_xticklabels()]
+    assert shown == ["plain", "\naugmented", "conserved", "\ndisturbed", "lengthened"]
+    short = draw([studied({"run": ("a", "b", "c", "d")})], x="run", y="λ1").axes[0]
+    assert [label.get_text() for label in short.get_xticklabels()] == ["a", "b", "c", "d"]
+
+
 @pytest.mark.parametrize(("law", "slopes"), [("log", (2, 3)), ("power", (0.2, 0.3))])
 def test_study_fits_a_law_and_says_its_slope(law, slopes):
     options = {"x": "step", "y": "distance ‖w−w₀‖", "by": "batch_size"}
