@@ -34,7 +34,7 @@ def perform(job: Job) -> dict[str, Any]:
     Whatever is raised becomes an outcome with status "failed" and the reason; training and measurements that were
     done stay, and a repetition goes on from there. A folder that another process holds gets no outcome.
     """
-    began = time.perf_counter()
+    began, trained = time.perf_counter(), 0.0
     rows: list[dict[str, Any]] = []
     status, reason, trace = DONE, "", ""
     with in_turn(job):
@@ -48,6 +48,8 @@ def perform(job: Job) -> dict[str, Any]:
         try:
             forget(job.folder)
             train_alone(job)
+            trained = sum(row["seconds"] for row in read_history(Path(job.folder)))  # now, before, or with others
+            began = time.perf_counter()
             for row in _measured(job):
                 rows.append(row)
         except InputError as error:
@@ -55,7 +57,7 @@ def perform(job: Job) -> dict[str, Any]:
         except Exception as error:  # a study goes on whatever one run raises
             status, reason = FAILED, f"{type(error).__name__}: {error}"
             trace = traceback.format_exc()
-    outcome = _outcome(job, status, reason, rows, trace, round(time.perf_counter() - began, 3))
+    outcome = _outcome(job, status, reason, rows, trace, round(trained + time.perf_counter() - began, 3))
     write_outcome(job, outcome)
     return outcome
 

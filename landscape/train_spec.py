@@ -89,7 +89,7 @@ class TrainSpec(Spec):
                                      minimum=1)  # fmt: skip
     chunk: int | None = option(None, "sum gradients over chunks of so many examples, with one result to the last bit "
                                "whatever micro_batch", minimum=1)  # fmt: skip
-    data_parallel: bool = option(False, "share each batch among the processes of torch.distributed")
+    data_parallel: bool = option(False, "share each batch among the processes that torchrun started")
     label_smoothing: float = option(0.0, "label smoothing of the cross-entropy", minimum=0, below=1)
     save_every: int = option(10, "keep a checkpoint every so many epochs (first and last always)", minimum=1)
     tensorboard: bool = option(False, "write TensorBoard event files")

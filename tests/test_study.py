@@ -84,6 +84,12 @@ def test_small_networks_are_trained_together_and_equal_to_float_tolerance(stacke
     assert without_seconds(tmp_path / "together" / "runs.csv") == without_seconds(stacked[1] / "out" / "runs.csv")
 
 
+def test_seconds_of_computing_are_those_of_training_too(stacked, done):
+    for result in (stacked[0], done[0]):
+        rows = [i for i, at in enumerate(result.at) if at == "last"]
+        assert result.seconds > column(result, "training seconds")[rows].sum() > 0
+
+
 def test_stacks_are_the_same_on_several_processes_and_after_a_loss(stacked, tmp_path):
     spec, whole = spec_of(TOGETHER, tmp_path), without_seconds(stacked[1] / "out" / "runs.csv")
     study.execute(spec, tmp_path / "processes", LocalProcesses(2))
