@@ -19,7 +19,7 @@ from landscape.results import StudyResult, load
 from landscape.spec import HessianSpec, ProblemSpec, TrainSpec
 from landscape.study_executors import LocalProcesses
 from landscape.study_file import read_study
-from landscape.training.folder import claimed
+from landscape.training.claim import claimed
 from landscape.training.run import train
 
 TEXT = """
