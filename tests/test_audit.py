@@ -210,6 +210,7 @@ def test_a_number_that_vanishes_is_broken(register):
     assert verdicts(result)["gone"] == both("moves", permutation="BROKEN")
 
 
+@pytest.mark.slow
 def test_keskars_measure_moves_under_rescalings_alone():
     result = audit.measure(problem_of("mlp"), MeasuresSpec(), keskar=QUICK)
     assert result.broken == ()

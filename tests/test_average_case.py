@@ -21,8 +21,15 @@ def spec(**options):
     return MeasuresSpec(**{**fixed, **options})
 
 
-@pytest.mark.parametrize("noise", ["gaussian", "uniform"])
-@pytest.mark.parametrize("adaptive", [False, True], ids=["plain", "adaptive"])
+@pytest.mark.parametrize(
+    ("noise", "adaptive"),
+    [
+        ("gaussian", False),
+        ("uniform", False),
+        ("uniform", True),
+        pytest.param("gaussian", True, marks=pytest.mark.slow),
+    ],
+)
 def test_of_a_quadratic_it_is_half_the_weighted_trace(noise, adaptive):
     """E[½δᵀAδ + gᵀδ] = ½ρ² Σ c_i² A_ii, inside the 99 % interval for at least 23 of 24 seeds."""
     problem, A = prescribed(np.linspace(0.1, 3, 20), batch_size=20)

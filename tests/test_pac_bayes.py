@@ -42,7 +42,7 @@ def exact(problem: Problem, variances) -> float:
     return math.exp(brentq(excess, -15, 10))
 
 
-@pytest.mark.parametrize("size", [0.1, 4.0])
+@pytest.mark.parametrize("size", [0.1, pytest.param(4.0, marks=pytest.mark.slow)])
 def test_sigma_is_the_standard_deviation_of_the_noise_that_costs_the_drop(size):
     problem = classifier(size=size)
     w = problem.weights.numpy()
@@ -87,6 +87,7 @@ def test_batch_norm_is_folded_first_so_that_rescaled_weights_give_the_same():
     assert (left.certificate["not_folded"], left.invariant) == (["5"], ())
 
 
+@pytest.mark.slow
 def test_float32_gives_the_same():
     options = {"max_pairs": 100, "sigma_tolerance": 0.2}
     single, double = (measured("pac-bayes", classifier(t), **options)[0] for t in (torch.float32, torch.float64))

@@ -82,6 +82,7 @@ def test_the_single_climb_is_scipys_and_never_above_the_whole_search(studied):
     assert (climb <= whole + 1e-5).all()
 
 
+@pytest.mark.slow
 def test_networks_are_trained_once_and_the_result_survives_its_file(tmp_path, monkeypatch):
     quick = {label: replace(demo.RECIPES[label], epochs=1) for label in study_keskar.LABELS}
     monkeypatch.setattr(demo, "RECIPES", quick)
