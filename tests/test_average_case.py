@@ -24,10 +24,9 @@ def spec(**options):
 @pytest.mark.parametrize(
     ("noise", "adaptive"),
     [
-        ("gaussian", False),
         ("uniform", False),
         ("uniform", True),
-        pytest.param("gaussian", True, marks=pytest.mark.slow),
+        *[pytest.param("gaussian", adaptive, marks=pytest.mark.slow) for adaptive in (False, True)],
     ],
 )
 def test_of_a_quadratic_it_is_half_the_weighted_trace(noise, adaptive):

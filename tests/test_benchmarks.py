@@ -84,6 +84,7 @@ def test_the_gpt_is_trained_once(data_folder, monkeypatch, tmp_path):
     assert problem.weights.numel() == 423_424
 
 
+@pytest.mark.slow
 def test_the_resnet_is_the_published_one(checkpoint_folder, data_folder, monkeypatch):
     monkeypatch.setenv("LANDSCAPE_DATA", str(data_folder))
     problem = models.resnet20_problem(64, 32)

@@ -92,6 +92,7 @@ def at_rest(browser, expression: str) -> list[float]:
     pytest.fail(f"{expression} does not come to rest")
 
 
+@pytest.mark.slow
 def test_a_plane_turns_and_shows_each_quantity_on_each_scale(plane):
     browser, result = plane, evil()
     choose(browser, "view", "surface")

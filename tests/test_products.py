@@ -245,6 +245,7 @@ def test_rows_of_engines_without_a_recording(engine):
         torch.testing.assert_close(matvec.rows(rows), torch.stack([matvec(v) for v in rows]), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_compiled_products_share_code_between_weights():
     problem = with_engine(family("attention"), "compiled")
     for w in (problem.weights, problem.weights * 1.1):

@@ -195,6 +195,7 @@ def test_processes_give_the_same_table(done, tmp_path):
         assert without_seconds(tmp_path / "out" / name) == without_seconds(folder / "out" / name)
 
 
+@pytest.mark.slow
 def test_dask_gives_the_same_table(done, tmp_path):
     pytest.importorskip("distributed", reason="a Dask cluster: pip install 'landscape-sharpness[cluster]'")
     from landscape.study_cluster import DaskCluster

@@ -690,6 +690,7 @@ def test_biases_and_norms_move_as_asked(biases: str, norms: str):
         assert bool(pieces[name].any()) == (asked == "random"), name
 
 
+@pytest.mark.slow
 def test_curvature_along_a_line_is_that_of_the_dense_hessian():
     problem = _network()
     other = _others(problem, 1)[0]

@@ -16,7 +16,7 @@ METHODS = ("deflated", "hutchinson", "hutch++", "xtrace")
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", ["mlp", "cnn_with_batch_norm", "transformer"])
+@pytest.mark.parametrize("name", ["mlp", "cnn_with_batch_norm", pytest.param("transformer", marks=pytest.mark.slow)])
 def test_the_trace_of_a_network_within_its_error(name, method):
     case = network(name)
     exact = case.hessian(case.weights).trace().item()

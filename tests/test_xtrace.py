@@ -14,7 +14,9 @@ def probes(A, count, seed):
 
 
 @pytest.mark.parametrize("method", [hutch_plus_plus, xtrace])
-@pytest.mark.parametrize("name", ["outliers", "opposite", "integers"])
+@pytest.mark.parametrize(
+    "name", ["outliers", *[pytest.param(name, marks=pytest.mark.slow) for name in ("opposite", "integers")]]
+)
 def test_unbiased_and_the_error_is_the_scatter(method, name):
     A = symmetric(SPECTRA[name])
     found = [method(by_rows(lambda v: A @ v), probes(A, 16, seed)) for seed in range(300)]
