@@ -42,7 +42,8 @@ def exact(problem: Problem, variances) -> float:
     return math.exp(brentq(excess, -15, 10))
 
 
-@pytest.mark.parametrize("size", [0.1, pytest.param(4.0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [0.1, 4.0])
 def test_sigma_is_the_standard_deviation_of_the_noise_that_costs_the_drop(size):
     problem = classifier(size=size)
     w = problem.weights.numpy()

@@ -522,7 +522,8 @@ def test_a_finished_scan_is_given_back(tmp_path: Path):
     assert ticks == []
 
 
-@pytest.mark.parametrize("case", ["plane", pytest.param("adaptive", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["plane", "adaptive"])
 def test_a_scan_killed_ten_times_ends_with_the_same_arrays(tmp_path: Path, case: str):
     script = Path(__file__).with_name("scan_child.py")
     seed = np.random.SeedSequence().entropy % 2**31

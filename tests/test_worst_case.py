@@ -164,7 +164,8 @@ def test_shards_are_disjoint_and_the_last_one_counts_for_its_examples():
     assert found > numbers(problem, spec(l2_rhos=(0.3,)))["worst-case l2 ρ=0.3"]
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, pytest.param(torch.float32, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_shards_together_are_the_shards_one_by_one(monkeypatch, dtype):
     problem = small_network(3, dtype=dtype)
     result = measures.measure(problem, all_four(shard=5))
