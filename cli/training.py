@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from landscape.errors import InputError, illegal
+from landscape.errors import illegal
 from landscape.spec import ProblemSpec, SourceSpec, TrainSpec
 
 from .cells import number
@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 def train_run(folder: str, source: SourceSpec, spec: TrainSpec, start_from: str | None = None) -> None:
     """Train a network from names, or from a checkpoint's weights, into a run folder, or resume it there."""
     from landscape.checkpoints import choose_device
-    from landscape.training.processes import is_first, joined
+    from landscape.training.outcome import DivergedError
+    from landscape.training.processes import FirstRankError, is_first, joined
 
     with joined(choose_device(source.device), spec.data_parallel) as device:
         first = is_first(spec.data_parallel)
         try:
             last = _train(folder, source, spec, start_from, device, first)
-        except InputError:
+        except (FirstRankError, DivergedError):  # rank 0 says it; what went wrong here alone is said here
             if first:
                 raise
-            raise SystemExit(2) from None  # rank 0 says it
+            raise SystemExit(2) from None
     if first:
         tell_last_epoch(last, folder)
 

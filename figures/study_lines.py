@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from landscape.errors import InputError, illegal
-from landscape.results import StudyResult
+from landscape.results import StudyCell, StudyResult
 
 
 @dataclass(frozen=True)
@@ -64,19 +64,7 @@ def lines_of(
     ]  # fmt: skip
     if not cells:
         raise illegal("where", conditions, "true of some run", "Choose other values.")
-    drawn = {x, by, *conditions}
-    for name in result.factors if x in result.factors else ():
-        values = dict.fromkeys(_text(cell.setting[name]) for cell in cells)
-        if name not in drawn and varies([cell.setting for cell in cells], name, drawn):
-            raise InputError(
-                f"{name} varies, too ({', '.join(values)}). Choose one with where: {name}={next(iter(values))}."
-            )
-    moments = dict.fromkeys(cell.at for cell in cells)
-    if x in result.factors and len(moments) > 1:
-        raise InputError(
-            f"there are several moments ({', '.join(moments)}). Choose one with where: at={next(reversed(moments))}, "
-            "or x = epoch or step."
-        )
+    _check_chosen(result, cells, x, {x, by, *conditions})
     ticks: list[str] = []
     abscissa = result.columns.index(x) if x in result.columns else 0
     if x in result.factors:
@@ -104,6 +92,22 @@ def lines_of(
             )
         )  # fmt: skip
     return lines, ticks
+
+
+def _check_chosen(result: StudyResult, cells: Sequence[StudyCell], x: str, drawn: set[str | None]) -> None:
+    """Raise `InputError` when cells would stand on one another: another factor varies, or there are several moments."""
+    for name in result.factors if x in result.factors else ():
+        values = dict.fromkeys(_text(cell.setting[name]) for cell in cells)
+        if name not in drawn and varies([cell.setting for cell in cells], name, drawn):
+            raise InputError(
+                f"{name} varies, too ({', '.join(values)}). Choose one with where: {name}={next(iter(values))}."
+            )
+    moments = dict.fromkeys(cell.at for cell in cells)
+    if x in result.factors and len(moments) > 1:
+        raise InputError(
+            f"there are several moments ({', '.join(moments)}). Choose one with where: at={next(reversed(moments))}, "
+            "or x = epoch or step."
+        )
 
 
 def varies(settings: Sequence[Mapping[str, Any]], name: str, given: set[str | None]) -> bool:

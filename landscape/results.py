@@ -6,11 +6,11 @@ from landscape.curvature_result import DensityResult, HessianResult, TraceResult
 from landscape.path_result import PathResult
 from landscape.record import Result, load, save
 from landscape.sharpness_result import VERDICTS, AuditResult, DependenceResult, MeasuresResult, SharpnessResult
-from landscape.study_result import StudyResult
+from landscape.study_result import StudyCell, StudyResult
 from landscape.surface_result import SurfaceResult
 
 __all__ = [
     "VERDICTS", "AuditResult", "BasinResult", "ComparisonResult", "CorrelationResult", "DensityResult",
-    "DependenceResult", "HessianResult", "MeasuresResult", "PathResult", "Result", "SharpnessResult", "StudyResult",
-    "SurfaceResult", "TraceResult", "TrackResult", "load", "save",
+    "DependenceResult", "HessianResult", "MeasuresResult", "PathResult", "Result", "SharpnessResult", "StudyCell",
+    "StudyResult", "SurfaceResult", "TraceResult", "TrackResult", "load", "save",
 ]  # fmt: skip

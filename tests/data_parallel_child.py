@@ -93,7 +93,7 @@ def main(rank: int, processes: int, folder: Path) -> None:
         try:
             train(network("sam"), toy_data(), spec_of("sam", data_parallel=True, **options), place)
         except InputError as error:
-            refused.append(str(error))
+            refused.append(f"{type(error).__name__}: {error}")
     torch.save(refused, folder / f"refused-{rank}.pt")
     torch.distributed.destroy_process_group()
 

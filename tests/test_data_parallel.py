@@ -112,6 +112,7 @@ def test_one_process_alone_says_how_to_start_several(tmp_path):
 
 
 def test_what_processes_cannot_do_is_said_in_a_line(found):
+    assert [folder.partition(":")[0] for *_, folder in found("refused")] == ["InputError", "FirstRankError"]
     for size, later_size, folder in found("refused"):
         for message in (size, later_size):
             assert "batch_size = 1" in message

@@ -51,6 +51,10 @@ def is_first(parallel: bool) -> bool:
     return not parallel or dist.get_rank() == 0
 
 
+class FirstRankError(InputError):
+    """On every other process, the error that rank 0 raised and says."""
+
+
 def from_first(make: Callable[[], T], parallel: bool) -> T:
     """What `make` returns on rank 0, which alone calls it; the `InputError` that it raises there is raised on all."""
     if not parallel:
@@ -60,10 +64,11 @@ def from_first(make: Callable[[], T], parallel: bool) -> T:
         try:
             told[0] = make()
         except InputError as error:
-            told[1] = error
+            dist.broadcast_object_list([None, str(error)], 0)
+            raise
     dist.broadcast_object_list(told, 0)
     if told[1] is not None:
-        raise told[1]
+        raise FirstRankError(told[1])
     return told[0]
 
 
